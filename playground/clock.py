@@ -1,0 +1,129 @@
+"""The clock of a run: seconds since its start inside, nanoseconds outside.
+
+Which clock is *which object*, never an ``if``: `VirtualClock` jumps from event
+to event, `WallClock` reads the machine. Inside a run time is float seconds
+since the start (SimPy's convention); in messages and files it is integer
+nanoseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+from heapq import heappush
+from typing import Any, Protocol
+
+import simpy
+from simpy.events import NORMAL, Event
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DEFAULT_START_NS = 1_767_225_600 * 10**9
+"""2026-01-01T00:00:00Z: a run that names no start has one all the same, the
+same on every machine."""
+
+
+class Clock(Protocol):
+    """Anything that can stamp a message."""
+
+    def time_ns(self) -> int:
+        """Returns nanoseconds since 1970 UTC."""
+        ...
+
+
+class VirtualClock(simpy.Environment):
+    """SimPy's environment, anchored to a calendar instant.
+
+    Args:
+        start_ns: The instant at which ``now`` is 0, nanoseconds since 1970 UTC.
+    """
+
+    def __init__(self, start_ns: int = DEFAULT_START_NS) -> None:
+        super().__init__()
+        self.start_ns = start_ns
+
+    def time_ns(self) -> int:
+        """Returns the present instant, nanoseconds since 1970 UTC."""
+        return self.start_ns + round(self._now * 1e9)
+
+    def at(self, time_s: float) -> Event:
+        """Returns an event that happens at exactly ``time_s`` since the start.
+
+        ``timeout(time_s - now)`` may miss the instant by a rounding error, and
+        two processes that meet at an instant would then not meet.
+        """
+        if time_s < self._now:
+            raise ValueError(f"{time_s} s is in the past (now: {self._now} s)")
+        event = _Instant(self)
+        heappush(self._queue, (time_s, NORMAL, next(self._eid), event))
+        return event
+
+    def every(
+        self, period_s: float, action: Callable[[], object], *, offset_s: float = 0.0
+    ) -> simpy.Process:
+        """Calls ``action`` at ``offset_s + k * period_s``, k = 0, 1, 2 …
+
+        Each instant is computed from k and never by adding up, so it does not
+        drift.
+        """
+        if not period_s > 0:
+            raise ValueError(f"period_s must be above 0, not {period_s}")
+        return self.process(self._ticks(period_s, action, offset_s))
+
+    def _ticks(
+        self, period_s: float, action: Callable[[], object], offset_s: float
+    ) -> Generator[Event, Any, None]:
+        tick = 0
+        while offset_s + tick * period_s < self._now:
+            tick += 1
+        while True:
+            yield self.at(offset_s + tick * period_s)
+            action()
+            tick += 1
+
+
+class _Instant(Event):
+    """An event that has already been decided; only its time is to come."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        super().__init__(env)
+        self._ok = True
+        self._value = None
+
+
+class WallClock:
+    """The machine's clock, anchored once so that it never runs backwards.
+
+    One reading of the wall clock is tied to one of the monotonic clock; from
+    then on only the monotonic clock is asked, so an NTP step moves nothing.
+    """
+
+    def __init__(self) -> None:
+        self.anchor_wall_ns = time.time_ns()
+        self.anchor_monotonic_ns = time.monotonic_ns()
+
+    def time_ns(self) -> int:
+        """Returns the present instant, nanoseconds since 1970 UTC."""
+        return self.anchor_wall_ns + time.monotonic_ns() - self.anchor_monotonic_ns
+
+
+def iso(time_ns: int) -> str:
+    """Renders an instant as ISO 8601 in UTC, with as many digits as needed."""
+    whole, fraction = divmod(time_ns, 10**9)
+    text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    digits = f".{fraction:09d}".rstrip("0").rstrip(".") if fraction else ""
+    return f"{text}{digits}Z"
+
+
+def from_iso(text: str) -> int:
+    """Reads an ISO 8601 instant, UTC where it names no zone, in nanoseconds.
+
+    Raises:
+        ValueError: The text is not an instant.
+    """
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=UTC)
+    elapsed = instant - EPOCH
+    microseconds = (elapsed.days * 86_400 + elapsed.seconds) * 10**6
+    return (microseconds + elapsed.microseconds) * 1000

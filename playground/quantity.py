@@ -1,0 +1,210 @@
+"""Numbers with a unit, as people write them: ``50 degC``, ``2 K``, ``10min``.
+
+Durations are read without pint, which takes a third of a second to import and
+is not needed for ``--for 10min``. Nothing here knows what a signal is.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from playground.errors import PlaygroundError, closest
+
+if TYPE_CHECKING:
+    import pint
+
+_SECONDS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "sec": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86_400.0,
+    "w": 604_800.0,
+}
+_PART = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]+)")
+_NUMBER = re.compile(r"\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*$")
+
+
+def seconds(text: str | float) -> float:
+    """Reads a duration such as ``10min``, ``1h30min``, ``500ms``, in seconds.
+
+    Raises:
+        PlaygroundError: The text is no duration, or a number has no unit.
+    """
+    if not isinstance(text, str):
+        raise PlaygroundError(
+            f"Duration {text!r} has no unit.", f"write '{text}s' or '{text}min'"
+        )
+    rest, total, found = text.strip(), 0.0, False
+    while rest:
+        part = _PART.match(rest)
+        if part is None:
+            number = _NUMBER.match(rest)
+            if number and not number[2]:
+                raise PlaygroundError(
+                    f"Duration {text!r} has no unit.",
+                    f"write '{rest}s', '{rest}min' or '{rest}h'",
+                )
+            raise PlaygroundError(
+                f"{text!r} is not a duration.", "write for instance 10min, 1h30min, 5s"
+            )
+        if part[2] not in _SECONDS:
+            raise PlaygroundError(
+                f"Duration {text!r}: {part[2]!r} is not a unit of time "
+                f"({', '.join(_SECONDS)}).{closest(part[2], _SECONDS)}",
+                "write for instance 10min, 1h30min, 5s",
+            )
+        total += float(part[1]) * _SECONDS[part[2]]
+        found = True
+        rest = rest[part.end() :].strip()
+    if not found:
+        raise PlaygroundError("The duration is empty.", "write for instance 10min")
+    return total
+
+
+def say_seconds(duration_s: float) -> str:
+    """Renders a duration for people: ``2 d 03:04:05``, ``1:02:03``, ``12.3 s``."""
+    if duration_s < 0:
+        return "-" + say_seconds(-duration_s)
+    if duration_s < 60:
+        return f"{duration_s:.3g} s"
+    whole = round(duration_s)
+    days, rest = divmod(whole, 86_400)
+    clock = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days} d {clock}" if days else clock
+
+
+@functools.cache
+def _registry() -> pint.UnitRegistry[Any]:
+    import pint
+
+    registry: pint.UnitRegistry[Any] = pint.UnitRegistry(
+        autoconvert_offset_to_baseunit=True
+    )
+    registry.define("rpm = revolution / minute")
+    registry.define("percent = 0.01 = %")
+    registry.define("ppm = 1e-6")
+    registry.define("EUR = [currency]")
+    return registry
+
+
+@functools.cache
+def check_unit(unit: str) -> str:
+    """Returns the unit if it is one (``degC``, ``l/s``, ``W``, ``1`` for none).
+
+    Raises:
+        PlaygroundError: Nobody knows such a unit.
+    """
+    if unit in _USUAL:
+        return unit
+    try:
+        _registry().Unit(_spelled(unit))
+    except Exception as error:
+        raise PlaygroundError(
+            f"{unit!r} is not a unit.{closest(unit, _USUAL)}",
+            "write for instance degC, K, W, kWh, l/s, bar, rpm, A, V, or '1' for none",
+        ) from error
+    return unit
+
+
+_USUAL = frozenset(
+    {"1", "degC", "K", "degF", "W", "kW", "kWh", "J", "l/s", "l/min", "m^3/h", "bar"}
+    | {"kPa", "Pa", "rpm", "Hz", "A", "mA", "V", "ppm", "percent", "kg/s", "s", "min"}
+    | {"h", "EUR", "kg", "m", "mm", "W/m^2", "psi", "W/K", "J/K"}
+)
+
+
+def _spelled(unit: str) -> str:
+    return "dimensionless" if unit == "1" else unit.replace("%", "percent")
+
+
+@functools.cache
+def _conversion(source: str, target: str, difference: bool) -> tuple[float, float]:
+    """Returns ``(factor, offset)`` so that target = factor * source + offset."""
+    if source == target:
+        return 1.0, 0.0
+    import pint
+
+    registry = _registry()
+
+    def spelled(unit: str) -> str:
+        temperatures = {"degC": "delta_degC", "degF": "delta_degF"}
+        return temperatures.get(unit, _spelled(unit)) if difference else _spelled(unit)
+
+    try:
+        zero = registry.Quantity(0.0, spelled(source)).to(spelled(target)).magnitude
+        one = registry.Quantity(1.0, spelled(source)).to(spelled(target)).magnitude
+    except pint.DimensionalityError as error:
+        raise PlaygroundError(
+            f"{source!r} does not convert to {target!r}.",
+            f"write the value in {target} or a unit that converts to it",
+        ) from error
+    factor = one - zero
+    # 273.15 + 1 - 273.15 is not 1; a factor this near to a short number is it.
+    return float(f"{factor:.12g}"), float(f"{zero:.12g}")
+
+
+def convert(value: float, source: str, target: str, *, difference: bool = False) -> float:
+    """Converts a number between units.
+
+    Args:
+        value: The number, in ``source``.
+        source: Unit it is in.
+        target: Unit wanted.
+        difference: The value is a difference: 2 K are then 2 degC apart, not
+            -271.15 degC.
+
+    Raises:
+        PlaygroundError: A unit is unknown, or the two do not convert.
+    """
+    factor, offset = _conversion(check_unit(source), check_unit(target), difference)
+    return value * factor + offset
+
+
+def split_quantity(text: str) -> tuple[float, str]:
+    """Splits ``"50 degC"`` into ``(50.0, "degC")``; the unit may be empty.
+
+    Raises:
+        PlaygroundError: The text does not begin with a finite number.
+    """
+    found = _NUMBER.match(text)
+    if found is None or not math.isfinite(float(found[1])):
+        raise PlaygroundError(
+            f"{text!r} is not a number with a unit.", "write for instance '50 degC'"
+        )
+    return float(found[1]), found[2]
+
+
+def quantity(text: str | float, unit: str, *, difference: bool = False) -> float:
+    """Reads ``"50 degC"`` as a number in the given unit.
+
+    A bare number is accepted only where the unit is ``1``.
+
+    Args:
+        text: What a person wrote.
+        unit: The unit of the signal it is for.
+        difference: It is a difference between two values (hysteresis, margin).
+
+    Raises:
+        PlaygroundError: No number, no unit where one is needed, or a unit that
+            does not convert.
+    """
+    if isinstance(text, str):
+        value, written = split_quantity(text)
+    else:
+        value, written = float(text), ""
+    if not written:
+        if unit != "1":
+            shown = "K" if difference and unit == "degC" else unit
+            raise PlaygroundError(
+                f"{text!r} has no unit, but the signal is in {unit}.",
+                f"write '{value:g} {shown}'",
+            )
+        return value
+    return convert(value, written, unit, difference=difference)
