@@ -8,19 +8,36 @@ nanoseconds since 1970 UTC.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
+from enum import IntEnum
 from heapq import heappush
 from typing import Any, Protocol
 
 import simpy
-from simpy.events import NORMAL, Event
+from simpy.events import NORMAL, Event, EventPriority
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_START_NS = 1_767_225_600 * 10**9
 """2026-01-01T00:00:00Z: a run that names no start has one all the same, the
 same on every machine."""
+
+
+class Phase(IntEnum):
+    """Who comes first when several are due at the same instant.
+
+    A plant that steps at 10 s is to be seen by a controller that looks at 10 s,
+    however their periods interleave. Events without a phase (a plain
+    ``timeout``) come before all of these.
+    """
+
+    DISTURBANCE = 2
+    PLANT = 3
+    PUBLICATION = 4
+    CONTROLLER = 5
+    OBSERVER = 6
 
 
 class Clock(Protocol):
@@ -46,7 +63,7 @@ class VirtualClock(simpy.Environment):
         """Returns the present instant, nanoseconds since 1970 UTC."""
         return self.start_ns + round(self._now * 1e9)
 
-    def at(self, time_s: float) -> Event:
+    def at(self, time_s: float, *, phase: int = NORMAL) -> Event:
         """Returns an event that happens at exactly ``time_s`` since the start.
 
         ``timeout(time_s - now)`` may miss the instant by a rounding error, and
@@ -55,29 +72,32 @@ class VirtualClock(simpy.Environment):
         if time_s < self._now:
             raise ValueError(f"{time_s} s is in the past (now: {self._now} s)")
         event = _Instant(self)
-        heappush(self._queue, (time_s, NORMAL, next(self._eid), event))
+        heappush(self._queue, (time_s, EventPriority(phase), next(self._eid), event))
         return event
 
     def every(
-        self, period_s: float, action: Callable[[], object], *, offset_s: float = 0.0
+        self,
+        period_s: float,
+        action: Callable[[], object],
+        *,
+        offset_s: float = 0.0,
+        phase: int = NORMAL,
     ) -> simpy.Process:
-        """Calls ``action`` at ``offset_s + k * period_s``, k = 0, 1, 2 …
+        """Calls ``action`` at ``offset_s + k * period_s``, with k = 0, 1, 2 and so on.
 
         Each instant is computed from k and never by adding up, so it does not
         drift.
         """
         if not period_s > 0:
             raise ValueError(f"period_s must be above 0, not {period_s}")
-        return self.process(self._ticks(period_s, action, offset_s))
+        return self.process(self._ticks(period_s, action, offset_s, phase))
 
     def _ticks(
-        self, period_s: float, action: Callable[[], object], offset_s: float
+        self, period_s: float, action: Callable[[], object], offset_s: float, phase: int
     ) -> Generator[Event, Any, None]:
-        tick = 0
-        while offset_s + tick * period_s < self._now:
-            tick += 1
+        tick = max(0, math.ceil((self._now - offset_s) / period_s))
         while True:
-            yield self.at(offset_s + tick * period_s)
+            yield self.at(offset_s + tick * period_s, phase=phase)
             action()
             tick += 1
 

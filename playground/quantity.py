@@ -125,7 +125,7 @@ def _spelled(unit: str) -> str:
 
 
 @functools.cache
-def _conversion(source: str, target: str, difference: bool) -> tuple[float, float]:
+def _conversion(source: str, target: str, *, difference: bool) -> tuple[float, float]:
     """Returns ``(factor, offset)`` so that target = factor * source + offset."""
     if source == target:
         return 1.0, 0.0
@@ -150,7 +150,9 @@ def _conversion(source: str, target: str, difference: bool) -> tuple[float, floa
     return float(f"{factor:.12g}"), float(f"{zero:.12g}")
 
 
-def convert(value: float, source: str, target: str, *, difference: bool = False) -> float:
+def convert(
+    value: float, source: str, target: str, *, difference: bool = False
+) -> float:
     """Converts a number between units.
 
     Args:
@@ -163,7 +165,9 @@ def convert(value: float, source: str, target: str, *, difference: bool = False)
     Raises:
         PlaygroundError: A unit is unknown, or the two do not convert.
     """
-    factor, offset = _conversion(check_unit(source), check_unit(target), difference)
+    factor, offset = _conversion(
+        check_unit(source), check_unit(target), difference=difference
+    )
     return value * factor + offset
 
 

@@ -1,0 +1,114 @@
+"""The command line: ``playground VERB …``.
+
+Every verb is a module of this package with one function, ``command``; it
+parses, makes one call into the package and prints. The modules are imported
+only when their verb is typed, so ``playground --help`` answers at once. Errors
+are turned into text and an exit code here, in one place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+import typer.core
+
+from playground.errors import ExitCode, PlaygroundError
+
+VERBS = {
+    "demo": "Show the whole idea at work: record, learn, run, report.",
+    "broker": "Start the embedded MQTT broker.",
+    "record": "Record an MQTT session to a file.",
+    "replay": "Play a recording into a broker.",
+    "info": "Say what a recording holds.",
+    "diff": "Compare two recordings.",
+    "import": "Make a recording out of a CSV, a table or another tool's file.",
+    "recover": "Mend a recording that was cut off.",
+    "learn": "Learn a plant from recordings.",
+    "run": "Run a scenario in virtual time.",
+}
+
+
+class _LazyVerbs(typer.core.TyperGroup):
+    """A command group that imports a verb's module when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            return None
+        module_name = (
+            f"{cmd_name.replace('-', '_')}_"
+            if cmd_name == "import"
+            else (cmd_name.replace("-", "_"))
+        )
+        module = importlib.import_module(f"playground.cli.{module_name}")
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name=cmd_name)(module.command)
+        command = typer.main.get_command(single)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        # The table above, so that listing the verbs imports none of them.
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+app = typer.Typer(
+    cls=_LazyVerbs,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Record what a plant says over MQTT, and test control code against its "
+    "double.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    ctx: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Say more."),
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s" if verbose else "%(message)s",
+    )
+    if version:
+        from playground import __version__
+
+        print(f"playground {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and ends the process with the right exit code."""
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        answer = app(arguments, prog_name="playground", standalone_mode=True)
+    except PlaygroundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # `playground info … | head`: nobody is listening any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.GOOD)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(ExitCode.USAGE)
+    return answer if isinstance(answer, int) else int(ExitCode.GOOD)

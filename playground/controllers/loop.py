@@ -1,0 +1,71 @@
+"""A controller as the bus sees it: the one adapter between `Controller` and `Bus`.
+
+It listens to the measurements, asks the controller on its period and publishes
+a command when it changes, as a human at a dashboard would.
+"""
+
+from __future__ import annotations
+
+import math
+
+from playground.bus import Bus
+from playground.clock import Phase, VirtualClock
+from playground.controllers import Controller
+from playground.message import Message
+from playground.signals import Signals
+
+
+class ControlLoop:
+    """Connects a controller to a bus and runs it there.
+
+    Args:
+        controller: Is reset here.
+        signals: Meaning of the topics.
+        bus: Where it listens and speaks.
+        clock: Says when it is asked.
+        seed: Handed to the controller.
+        client_id: Name of the controller on the bus.
+        start_s: Time of its first decision.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        signals: Signals,
+        bus: Bus,
+        clock: VirtualClock,
+        *,
+        seed: int = 0,
+        client_id: str = "controller",
+        start_s: float = 0.0,
+    ) -> None:
+        self.controller = controller
+        self.signals = signals
+        self.clock = clock
+        self.values: dict[str, float] = {}
+        self._sent: dict[str, bytes] = {}
+        self._measures = frozenset(signals.need(n).name for n in controller.measures)
+        for name in controller.commands:
+            signals.need(name)
+        controller.reset(seed=seed)
+        self.connection = bus.connect(client_id, self._on_message)
+        for topic in dict.fromkeys(signals[n].topic for n in controller.measures):
+            self.connection.subscribe(topic)
+        clock.every(
+            controller.period_s, self._decide, offset_s=start_s, phase=Phase.CONTROLLER
+        )
+
+    def _on_message(self, message: Message) -> None:
+        for name, value in self.signals.decode(message.topic, message.payload):
+            if name in self._measures and not math.isnan(value):
+                self.values[name] = value
+
+    def _decide(self) -> None:
+        if len(self.values) < len(self._measures):
+            return
+        for name, value in self.controller.step(self.clock.now, self.values).items():
+            signal = self.signals.need(name)
+            payload = signal.encode(signal.clip(value))
+            if self._sent.get(name) != payload:
+                self._sent[name] = payload
+                self.connection.publish(signal.topic, payload)

@@ -1,0 +1,451 @@
+"""Signals: the physical meaning of what a topic carries.
+
+A `Signal` ties a topic (and a place inside its JSON payload) to a number with a
+unit; `Signals` reads and writes whole payloads, and `load_signals` reads the
+YAML file in which people declare them. No transport, file format of recordings
+or event loop may be known here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from playground.document import Document, DocumentError, Mistake
+from playground.errors import PlaygroundError, closest
+from playground.message import check_topic
+from playground.quantity import check_unit, seconds
+
+Role = Literal["measurement", "command", "disturbance"]
+Wire = Literal["float", "int", "int16", "uint16", "int32", "uint32"]
+_BITS = {"int16": 16, "uint16": 16, "int32": 32, "uint32": 32}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """One physical quantity on the bus: value = scale × raw + offset.
+
+    Attributes:
+        name: What scenarios, checks and tables call it.
+        topic: Where it is published.
+        path: Place in a JSON payload (``"2023"``, ``"ENERGY.Power"``,
+            ``"rows[0].t"``); None where the payload is the bare value.
+        unit: Unit of the value; ``"1"`` for none.
+        role: ``measurement`` (the plant says it), ``command`` (the plant is
+            told), ``disturbance`` (nobody controls it).
+        type: How the number stands on the wire. ``int16`` is a 16-bit register
+            that carries negative values as two's complement, as Modbus bridges
+            send them: 65507 on the wire reads as -29.
+        scale: Factor from raw to value.
+        offset: Added after scaling.
+        range: Smallest and largest believable value, in ``unit``.
+        initial: Value before anything was said, in ``unit``.
+        values: Words on the wire and the number each stands for
+            (``{"ON": 1, "OFF": 0}``).
+        invalid: Raw texts that mean "not measured" (``"0.000E+99"``).
+        description: For people.
+    """
+
+    name: str
+    topic: str
+    unit: str
+    role: Role
+    path: str | None = None
+    type: Wire = "float"
+    scale: float = 1.0
+    offset: float = 0.0
+    range: tuple[float, float] | None = None
+    initial: float | None = None
+    values: Mapping[str, float] | None = None
+    invalid: tuple[str, ...] = ()
+    description: str = ""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic only
+
+    def __post_init__(self) -> None:
+        check_topic(self.topic)
+        check_unit(self.unit)
+        if not self.scale or not math.isfinite(self.scale):
+            raise PlaygroundError(
+                f"Signal {self.name!r} has scale {self.scale}: every value would be "
+                "lost.",
+                "write the factor from the raw number to the value, for instance 0.1",
+            )
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise PlaygroundError(
+                f"Signal {self.name!r} has the range {list(self.range)}: "
+                "the first number must be below the second.",
+                f"write [{self.range[1]:g}, {self.range[0]:g}]",
+            )
+
+    def decode(self, payload: bytes) -> float | None:
+        """Reads the value out of a payload.
+
+        Returns:
+            The value in ``unit``; NaN where the payload names the signal but
+            says nothing valid; None where it does not name it at all.
+        """
+        if self.path is None:
+            return self.value_of(payload.decode("utf-8", "replace").strip())
+        return self.decode_json(_loads(payload))
+
+    def decode_json(self, tree: Any) -> float | None:
+        """Reads the value out of a parsed JSON payload; see `decode`."""
+        raw = _find(tree, self.path or "")
+        return None if raw is _ABSENT else self.value_of(raw)
+
+    def value_of(self, raw: Any) -> float:
+        """Returns the value in ``unit`` of what stands on the wire, or NaN."""
+        if isinstance(raw, str):
+            if self.values is not None and raw in self.values:
+                return self.values[raw]
+            if raw in self.invalid:
+                return math.nan
+        elif isinstance(raw, bool):
+            raw = int(raw)
+        try:
+            number = float(raw)
+        except (TypeError, ValueError):
+            return math.nan
+        bits = _BITS.get(self.type)
+        if bits and self.type[0] == "i" and 1 << (bits - 1) <= number < 1 << bits:
+            number -= 1 << bits
+        return number * self.scale + self.offset
+
+    def raw_of(self, value: float) -> float | int | str | None:
+        """Returns what stands on the wire for a value; None for NaN."""
+        if math.isnan(value):
+            return None
+        if self.values is not None:
+            for word, number in self.values.items():
+                if number == value:
+                    return word
+        number = (value - self.offset) / self.scale
+        if self.type == "float":
+            return float(f"{number:.10g}")
+        whole = round(number)
+        bits = _BITS.get(self.type)
+        return whole if bits is None else whole % (1 << bits)
+
+    def encode(self, value: float) -> bytes:
+        """Writes a payload that carries this value alone."""
+        raw = self.raw_of(value)
+        if self.path is not None:
+            tree: dict[str, Any] = {}
+            _place(tree, self.path, raw)
+            return json.dumps(tree, separators=(",", ":")).encode()
+        return b"nan" if raw is None else str(raw).encode()
+
+    def clip(self, value: float) -> float:
+        """Returns the value, moved to the nearest end of the range if outside."""
+        if self.range is None:
+            return value
+        return min(max(value, self.range[0]), self.range[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A message a plant sends again and again.
+
+    Attributes:
+        topic: Where.
+        signals: Names of the signals its payload carries, in order.
+        period_s: Seconds between two of them.
+        offset_s: Seconds from the start to the first.
+        retain: Retain flag.
+        qos: QoS.
+        fields: JSON fields that never change, placed before the signals.
+        timestamp: Name of the JSON field that carries seconds since 1970.
+    """
+
+    topic: str
+    signals: tuple[str, ...]
+    period_s: float
+    offset_s: float = 0.0
+    retain: bool = False
+    qos: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    timestamp: str | None = None
+
+
+class Signals(Mapping[str, Signal]):
+    """Signals by name, with the messages that carry them.
+
+    Args:
+        signals: The signals; names must be unique.
+        publications: How measurements are published; topics that none of them
+            names get one message per plant step (see `publications_every`).
+    """
+
+    def __init__(
+        self, signals: Iterable[Signal], publications: Iterable[Publication] = ()
+    ) -> None:
+        self._signals: dict[str, Signal] = {}
+        self.by_topic: dict[str, tuple[Signal, ...]] = {}
+        for signal in signals:
+            if signal.name in self._signals:
+                raise PlaygroundError(
+                    f"Two signals are called {signal.name!r}.", "rename one of them"
+                )
+            self._signals[signal.name] = signal
+            here = self.by_topic.get(signal.topic, ())
+            self.by_topic[signal.topic] = (*here, signal)
+        self.publications = tuple(publications)
+
+    def __getitem__(self, name: str) -> Signal:
+        return self._signals[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._signals)
+
+    def __len__(self) -> int:
+        return len(self._signals)
+
+    def with_role(self, *roles: Role) -> tuple[Signal, ...]:
+        """Returns the signals that have one of the roles, in order."""
+        return tuple(s for s in self._signals.values() if s.role in roles)
+
+    def need(self, name: str) -> Signal:
+        """Returns the signal of that name.
+
+        Raises:
+            PlaygroundError: There is none; the nearest name is proposed.
+        """
+        if name not in self._signals:
+            raise PlaygroundError(
+                f"There is no signal {name!r}.{closest(name, self._signals)}",
+                f"known signals: {', '.join(self._signals) or 'none'}",
+            )
+        return self._signals[name]
+
+    def decode(self, topic: str, payload: bytes) -> list[tuple[str, float]]:
+        """Reads all signals a payload carries; parses JSON once.
+
+        Returns:
+            ``(name, value)`` pairs; signals that the payload does not name are
+            left out, invalid ones are NaN.
+        """
+        found = []
+        tree: Any = _UNREAD
+        for signal in self.by_topic.get(topic, ()):
+            if signal.path is None:
+                value: float | None = signal.decode(payload)
+            else:
+                if tree is _UNREAD:
+                    tree = _loads(payload)
+                value = signal.decode_json(tree)
+            if value is not None:
+                found.append((signal.name, value))
+        return found
+
+    def encode(
+        self, publication: Publication, values: Mapping[str, float], time_ns: int
+    ) -> bytes:
+        """Writes the payload of a publication.
+
+        Args:
+            publication: Which message.
+            values: Value of each signal, in its unit; NaN becomes ``null``.
+            time_ns: Goes into the timestamp field, where there is one.
+        """
+        first = self._signals[publication.signals[0]] if publication.signals else None
+        if first is not None and first.path is None:
+            return first.encode(values[first.name])
+        tree: dict[str, Any] = {}
+        if publication.timestamp is not None:
+            tree[publication.timestamp] = time_ns / 1e9
+        tree.update(publication.fields)
+        for name in publication.signals:
+            signal = self._signals[name]
+            _place(tree, signal.path or name, signal.raw_of(values[name]))
+        return json.dumps(tree, separators=(",", ":")).encode()
+
+    def publications_every(self, period_s: float) -> tuple[Publication, ...]:
+        """Returns the declared publications and one for each topic left over.
+
+        Args:
+            period_s: Period of those that were not declared.
+        """
+        covered = {name for p in self.publications for name in p.signals}
+        rest: dict[str, list[str]] = {}
+        for signal in self.with_role("measurement"):
+            if signal.name not in covered:
+                # A bare payload carries one value; a JSON one carries several.
+                rest.setdefault(signal.topic, []).append(signal.name)
+        return self.publications + tuple(
+            Publication(topic=topic, signals=tuple(names), period_s=period_s)
+            for topic, names in rest.items()
+        )
+
+
+_ABSENT = object()
+_UNREAD = object()
+
+
+def _loads(payload: bytes) -> Any:
+    try:
+        # Floats stay text until a signal has seen whether they are marked
+        # invalid: 0.000E+99 is a legal zero.
+        return json.loads(payload, parse_float=str)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _steps(path: str) -> list[str | int]:
+    steps: list[str | int] = []
+    for part in path.removeprefix("$.").split("."):
+        name, *indices = part.split("[")
+        if name:
+            steps.append(name)
+        steps.extend(int(index.rstrip("]")) for index in indices)
+    return steps
+
+
+def _find(tree: Any, path: str) -> Any:
+    if isinstance(tree, dict) and path in tree:
+        return tree[path]
+    for step in _steps(path):
+        try:
+            tree = tree[step]
+        except (KeyError, IndexError, TypeError):
+            return _ABSENT
+    return tree
+
+
+def _place(tree: dict[str, Any], path: str, value: Any) -> None:
+    *way, last = _steps(path)
+    here: Any = tree
+    for step in way:
+        here = here.setdefault(step, {})
+    here[last] = value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PublicationEntry:
+    """One entry below ``publications:`` of a signals file."""
+
+    topic: str
+    signals: list[str]
+    period: str
+    offset: str = "0s"
+    retain: bool = False
+    qos: Literal[0, 1, 2] = 0
+    fields: dict[str, Any] = field(default_factory=dict)
+    timestamp: str | None = None
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+
+_KEYS = ("version", "description", "signals", "publications")
+VERSION = "1.0"
+
+
+def load_signals(path: Path | str) -> Signals:
+    """Reads a signals file.
+
+    Raises:
+        DocumentError: With every mistake in the file, each with its line.
+        FileFormatError: The file is missing or not YAML.
+    """
+    return read_signals(Document.read(path))
+
+
+def read_signals(document: Document) -> Signals:
+    """Makes signals from a parsed signals file; see `load_signals`."""
+    data = document.data
+    if not isinstance(data, dict) or not isinstance(data.get("signals"), dict):
+        raise DocumentError(
+            document.path,
+            [
+                Mistake(
+                    1,
+                    "a signals file begins with 'signals:' and one block per signal.",
+                    "write 'signals:' and below it "
+                    "'  tank_temp: {topic: lab/tank, unit: degC, role: measurement}'",
+                )
+            ],
+        )
+    mistakes = [
+        document.mistake(
+            (key,), f"unknown key.{closest(str(key), _KEYS)}", f"allowed: {_KEYS}"
+        )
+        for key in data
+        if key not in _KEYS
+    ]
+    if str(data.get("version", VERSION)) != VERSION:
+        mistakes.append(
+            document.mistake(
+                ("version",),
+                f"version {data['version']!r} is not known; this is {VERSION!r}.",
+            )
+        )
+    signals = []
+    for name, entry in data["signals"].items():
+        place = ("signals", name)
+        if not isinstance(entry, dict):
+            mistakes.append(
+                document.mistake(
+                    place,
+                    f"{entry!r} is not a block of 'key: value' lines.",
+                    "write for instance {topic: lab/tank, unit: degC, "
+                    "role: measurement}",
+                )
+            )
+            continue
+        if not str(name).isidentifier():
+            mistakes.append(
+                document.mistake(
+                    place,
+                    f"{name!r} cannot be used as a name in expressions.",
+                    "use letters, digits and _, beginning with a letter",
+                )
+            )
+        try:
+            signals.append(
+                document.validate(Signal, {**entry, "name": str(name)}, place)
+            )
+        except DocumentError as error:
+            mistakes.extend(error.mistakes)
+        except PlaygroundError as error:
+            mistakes.append(document.mistake(place, error.problem, error.fix))
+    names = [str(n) for n in data["signals"]]
+    publications = _read_publications(document, names, mistakes)
+    if mistakes:
+        raise DocumentError(document.path, mistakes)
+    return Signals(signals, publications)
+
+
+def _read_publications(
+    document: Document, names: list[str], mistakes: list[Mistake]
+) -> list[Publication]:
+    publications = []
+    for number, entry in enumerate(document.data.get("publications") or ()):
+        place = ("publications", number)
+        try:
+            read = document.validate(_PublicationEntry, entry, place)
+            for name in read.signals:
+                if name not in names:
+                    raise PlaygroundError(
+                        f"there is no signal {name!r}.{closest(name, names)}"
+                    )
+            publications.append(
+                Publication(
+                    topic=check_topic(read.topic),
+                    signals=tuple(read.signals),
+                    period_s=seconds(read.period),
+                    offset_s=seconds(read.offset),
+                    retain=read.retain,
+                    qos=read.qos,
+                    fields=read.fields,
+                    timestamp=read.timestamp,
+                )
+            )
+        except DocumentError as error:
+            mistakes.extend(error.mistakes)
+        except PlaygroundError as error:
+            mistakes.append(document.mistake(place, error.problem, error.fix))
+    return publications
