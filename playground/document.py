@@ -8,6 +8,7 @@ signals and scenario, are the only ones that know either library.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -175,7 +176,7 @@ class Document:
         text = found["msg"]
         if kind == "literal_error":
             expected = found["ctx"]["expected"]
-            near = closest(str(seen), expected.replace("'", "").split(" or "))
+            near = closest(str(seen), re.findall(r"'([^']*)'", expected))
             return self.mistake(where, f"{seen!r} is not one of {expected}.{near}")
         if kind in ("dataclass_type", "dict_type"):
             text = "should be a block of 'key: value' lines"

@@ -62,5 +62,7 @@ class NotEnoughData(PlaygroundError):  # noqa: N818
 
 def closest(word: str, known: Iterable[str]) -> str:
     """Returns ``" Did you mean 'x'?"`` for the nearest known word, or ``""``."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    # The wrong case is the likeliest slip: degc is degC, not degF.
+    spelled = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)
+    return f" Did you mean {spelled[near[0]]!r}?" if near else ""

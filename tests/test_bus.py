@@ -1,0 +1,140 @@
+"""What is special about the bus in memory; the rules all buses share are in
+test_bus_conformance.py."""
+
+import pytest
+
+from playground.bus import LocalBus, Will
+from playground.clock import VirtualClock
+from playground.errors import PlaygroundError
+
+
+class Ear:
+    def __init__(self):
+        self.heard = []
+
+    def __call__(self, message):
+        self.heard.append((message.topic, message.payload, message.qos, message.retain))
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def bus(clock):
+    return LocalBus(clock)
+
+
+def test_a_message_arrives_in_the_instant_in_which_it_was_published(bus, clock):
+    seen = []
+    bus.connect("ear", lambda m: seen.append((clock.now, m.time_ns))).subscribe("a")
+    voice = bus.connect("voice")
+    clock.at(2.5).callbacks.append(lambda _: voice.publish("a", b""))
+    clock.run()
+    assert seen == [(2.5, clock.start_ns + 2_500_000_000)]
+
+
+def test_everybody_sees_the_same_order_even_when_a_listener_answers(bus):
+    order = {"first": [], "second": []}
+
+    def answer(message):
+        order["first"].append(message.payload)
+        if message.payload == b"question":
+            first.publish("talk", b"answer")
+
+    first = bus.connect("first", answer)
+    second = bus.connect("second", lambda m: order["second"].append(m.payload))
+    first.subscribe("talk")
+    second.subscribe("talk")
+    bus.connect("voice").publish("talk", b"question")
+    assert order["first"] == order["second"] == [b"question", b"answer"]
+
+
+def test_an_observer_sees_publisher_qos_and_retain_as_published(bus):
+    seen = []
+    bus.observe(seen.append)
+    ear = Ear()
+    bus.connect("ear", ear).subscribe("a", qos=0)
+    bus.connect("voice").publish("a", b"1", qos=2, retain=True)
+    published = [m for m in seen if m.kind == "publish"]
+    assert [(m.client, m.qos, m.retain) for m in published] == [("voice", 2, True)]
+    assert ear.heard == [("a", b"1", 0, False)]
+    kinds = [(m.kind, m.client, m.topic) for m in seen if m.kind != "publish"]
+    assert kinds == [
+        ("connect", "ear", ""),
+        ("subscribe", "ear", "a"),
+        ("connect", "voice", ""),
+    ]
+
+
+def test_a_will_is_observed_as_will_and_heard_as_a_message(bus):
+    seen, ear = [], Ear()
+    bus.observe(seen.append)
+    bus.connect("ear", ear).subscribe("state")
+    rig = bus.connect("rig", will=Will(topic="state", payload=b"gone", retain=True))
+    rig.abort()
+    assert [m.kind for m in seen if m.topic == "state"] == ["subscribe", "will"]
+    assert ear.heard == [("state", b"gone", 0, False)]
+    late = Ear()
+    bus.connect("late", late).subscribe("state")
+    assert late.heard == [("state", b"gone", 0, True)]
+
+
+def test_a_goodbye_takes_the_will_back(bus):
+    ear = Ear()
+    bus.connect("ear", ear).subscribe("#")
+    bus.connect("rig", will=Will(topic="state", payload=b"gone")).disconnect()
+    assert ear.heard == []
+
+
+def test_who_is_not_connected_cannot_speak(bus):
+    voice = bus.connect("voice")
+    voice.disconnect()
+    with pytest.raises(PlaygroundError, match="'voice' wants to publish"):
+        voice.publish("a", b"")
+    with pytest.raises(PlaygroundError, match="'voice' wants to subscribe"):
+        voice.subscribe("a")
+
+
+def test_a_wildcard_cannot_be_published_to(bus):
+    with pytest.raises(PlaygroundError, match="wildcard"):
+        bus.connect("voice").publish("a/#", b"")
+
+
+def test_after_a_failed_publication_the_bus_works_on(bus):
+    ear = Ear()
+    bus.connect("ear", ear).subscribe("a")
+    voice = bus.connect("voice")
+    with pytest.raises(PlaygroundError):
+        voice.publish("a/+", b"lost")
+    voice.publish("a", b"heard")
+    assert ear.heard == [("a", b"heard", 0, False)]
+
+
+def test_an_error_in_a_listener_reaches_the_run_and_loses_nothing(bus):
+    ear = Ear()
+
+    def fail(message):
+        raise RuntimeError("in the listener")
+
+    bus.connect("broken", fail).subscribe("a")
+    voice = bus.connect("voice")
+    with pytest.raises(RuntimeError, match="in the listener"):
+        voice.publish("a", b"1")
+    bus.connect("ear", ear).subscribe("b")
+    voice.publish("b", b"2")
+    assert ear.heard == [("b", b"2", 0, False)]
+
+
+def test_a_new_subscription_changes_the_route_of_a_known_topic(bus):
+    voice, first, second = bus.connect("voice"), Ear(), Ear()
+    bus.connect("first", first).subscribe("a")
+    voice.publish("a", b"1")
+    late = bus.connect("second", second)
+    late.subscribe("+")
+    voice.publish("a", b"2")
+    late.unsubscribe("+")
+    voice.publish("a", b"3")
+    assert [p for _, p, _, _ in first.heard] == [b"1", b"2", b"3"]
+    assert [p for _, p, _, _ in second.heard] == [b"2"]

@@ -1,0 +1,89 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from playground.clock import Phase, VirtualClock, WallClock, from_iso, iso
+
+
+def test_periodic_work_happens_at_exact_multiples_and_does_not_drift():
+    clock, seen = VirtualClock(), []
+    clock.every(0.1, lambda: seen.append(clock.now))
+    clock.run(until=1000)
+    assert seen == [k * 0.1 for k in range(10_000)]
+
+
+def test_an_offset_moves_the_first_and_all_following():
+    clock, seen = VirtualClock(), []
+    clock.every(5.015, lambda: seen.append(clock.now), offset_s=0.5015)
+    clock.run(until=20)
+    assert seen == [0.5015 + k * 5.015 for k in range(4)]
+
+
+def test_periodic_work_that_begins_late_keeps_to_its_grid():
+    clock, seen = VirtualClock(), []
+
+    def begin():
+        clock.every(10, lambda: seen.append(clock.now))
+
+    clock.at(25).callbacks.append(lambda _: begin())
+    clock.run(until=51)
+    assert seen == [30, 40, 50]
+
+
+def test_at_one_instant_the_plant_comes_before_the_controller():
+    """Whoever was scheduled first, and whatever their periods are."""
+    clock, seen = VirtualClock(), []
+    clock.every(10, lambda: seen.append("controller"), phase=Phase.CONTROLLER)
+    clock.every(1, lambda: seen.append("plant"), phase=Phase.PLANT)
+    clock.every(2, lambda: seen.append("say"), phase=Phase.PUBLICATION)
+    clock.run(until=21)
+    at_ten = seen.index("controller", seen.index("controller") + 1)
+    assert seen[at_ten - 2 : at_ten + 1] == ["plant", "say", "controller"]
+    assert seen[-3:] == ["plant", "say", "controller"]
+
+
+def test_two_processes_meet_at_one_instant_however_they_got_there():
+    clock, seen = VirtualClock(), []
+    clock.every(0.25, lambda: seen.append((clock.now, "a")))
+    clock.every(0.75, lambda: seen.append((clock.now, "b")))
+    clock.run(until=1000)
+    both = [t for t, who in seen if who == "b"]
+    assert both == [0.75 * k for k in range(len(both))]
+    assert {(t, "a") for t in both} <= set(seen)
+
+
+def test_the_past_cannot_be_scheduled():
+    clock = VirtualClock()
+    clock.run(until=5)
+    with pytest.raises(ValueError, match="past"):
+        clock.at(4)
+    with pytest.raises(ValueError, match="above 0"):
+        clock.every(0, lambda: None)
+
+
+def test_messages_are_stamped_in_whole_nanoseconds():
+    clock = VirtualClock(start_ns=from_iso("2026-01-23T00:00:00Z"))
+    stamps = []
+    clock.every(0.1, lambda: stamps.append(clock.time_ns()))
+    clock.run(until=86_400)
+    assert stamps[-1] - stamps[0] == (len(stamps) - 1) * 100_000_000
+    assert iso(stamps[3]) == "2026-01-23T00:00:00.3Z"
+
+
+def test_the_wall_clock_never_runs_backwards_when_the_machines_is_set_back(monkeypatch):
+    clock = WallClock()
+    before = clock.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    assert clock.time_ns() >= before
+
+
+@given(st.integers(0, 4_000_000_000 * 10**9))
+def test_an_instant_survives_being_written_to_the_microsecond(time_ns):
+    assert from_iso(iso(time_ns)[:26].rstrip("Z") or "0") // 1000 == time_ns // 1000
+
+
+def test_an_instant_without_a_zone_is_utc():
+    assert from_iso("1970-01-01T00:00:01") == 10**9
+    assert from_iso("1970-01-01T01:00:01+01:00") == 10**9

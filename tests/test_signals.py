@@ -1,0 +1,211 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from playground.document import Document, DocumentError
+from playground.errors import FileFormatError, PlaygroundError
+from playground.signals import Publication, Signal, Signals, load_signals, read_signals
+
+
+def signal(**changes):
+    facts = {"name": "t", "topic": "lab/t", "unit": "degC", "role": "measurement"}
+    return Signal(**(facts | changes))
+
+
+def test_a_bare_payload_is_a_number():
+    assert signal().decode(b" 21.5\n") == 21.5
+    assert signal().encode(21.5) == b"21.5"
+
+
+@pytest.mark.parametrize("payload", [b"", b"warm", b"\xff\xfe", b"[1]", b"nan"])
+def test_a_payload_without_a_number_is_not_valid_rather_than_an_error(payload):
+    assert math.isnan(signal().decode(payload))
+
+
+def test_a_json_payload_is_read_along_its_path():
+    payload = json.dumps(
+        {"2023": 503, "a": {"b": [{"c": 1.5}]}, "x.y": 2, "on": True, "s": "7"}
+    ).encode()
+    found = {
+        path: signal(path=path).decode(payload)
+        for path in ("2023", "a.b[0].c", "$.a.b[0].c", "x.y", "on", "s", "no", "a.b[9]")
+    }
+    assert found == {
+        "2023": 503,
+        "a.b[0].c": 1.5,
+        "$.a.b[0].c": 1.5,
+        "x.y": 2,
+        "on": 1,
+        "s": 7,
+        "no": None,
+        "a.b[9]": None,
+    }
+
+
+def test_a_payload_that_is_not_json_names_no_signal():
+    assert signal(path="2023").decode(b"\xff{") is None
+
+
+def test_a_register_that_carries_a_negative_number_reads_negative():
+    absent = signal(path="2103", type="int16", scale=0.1)
+    assert absent.decode(b'{"2103":65507}') == pytest.approx(-2.9)
+    assert absent.encode(-2.9) == b'{"2103":65507}'
+    assert signal(path="2103", type="uint16", scale=0.1).decode(b'{"2103":65507}') == (
+        pytest.approx(6550.7)
+    )
+
+
+def test_what_the_meter_marks_as_not_valid_is_not_zero():
+    power = signal(path="P", unit="W", invalid=("0.000E+99",))
+    assert math.isnan(power.decode(b'{"P":0.000E+99}'))
+    assert power.decode(b'{"P":0.000E+00}') == 0.0
+
+
+def test_words_stand_for_numbers():
+    state = signal(unit="1", values={"ON": 1, "OFF": 0})
+    assert [state.decode(p) for p in (b"ON", b"OFF", b"0.5")] == [1, 0, 0.5]
+    assert (state.encode(1), state.encode(0.5)) == (b"ON", b"0.5")
+
+
+@given(st.integers(-32_768, 32_767), st.sampled_from([1.0, 0.1, 0.01]))
+def test_a_signed_register_survives_the_wire(raw, scale):
+    register = signal(path="r", type="int16", scale=scale, offset=3)
+    value = raw * scale + 3
+    assert register.decode(register.encode(value)) == pytest.approx(value, abs=1e-9)
+
+
+@given(st.floats(-1e6, 1e6))
+def test_a_float_survives_the_wire_to_ten_digits(value):
+    read = signal().decode(signal().encode(value))
+    assert math.isclose(read, value, rel_tol=1e-9, abs_tol=1e-300)
+
+
+def test_several_signals_of_one_payload_are_read_together():
+    signals = Signals(
+        [
+            signal(name="inlet", topic="m", path="2023", scale=0.1),
+            signal(name="outlet", topic="m", path="2024", scale=0.1),
+            signal(name="other", topic="x"),
+        ]
+    )
+    assert signals.decode("m", b'{"2023":503,"2024":null}') == [
+        ("inlet", pytest.approx(50.3)),
+        ("outlet", pytest.approx(math.nan, nan_ok=True)),
+    ]
+    assert signals.decode("unknown", b"1") == []
+
+
+def test_a_publication_writes_its_fields_then_its_signals():
+    signals = Signals(
+        [
+            signal(name="inlet", topic="m", path="2023", scale=0.1, type="uint16"),
+            signal(name="deep", topic="m", path="a.b"),
+        ]
+    )
+    publication = Publication(
+        topic="m",
+        signals=("inlet", "deep"),
+        period_s=5.015,
+        fields={"device": "0"},
+        timestamp="timestamp",
+    )
+    payload = signals.encode(
+        publication, {"inlet": 50.3, "deep": math.nan}, 1_769_224_800_500_000_000
+    )
+    assert payload == (
+        b'{"timestamp":1769224800.5,"device":"0","2023":503,"a":{"b":null}}'
+    )
+
+
+def test_topics_nobody_declared_a_message_for_get_one_per_step():
+    signals = Signals(
+        [
+            signal(name="a", topic="m", path="a"),
+            signal(name="b", topic="m", path="b"),
+            signal(name="c", topic="c"),
+            signal(name="u", topic="u", role="command"),
+        ],
+        [Publication(topic="c", signals=("c",), period_s=9)],
+    )
+    assert [
+        (p.topic, p.signals, p.period_s) for p in signals.publications_every(2)
+    ] == [
+        ("c", ("c",), 9),
+        ("m", ("a", "b"), 2),
+    ]
+
+
+def test_an_unknown_signal_is_refused_with_the_nearest_name():
+    with pytest.raises(PlaygroundError, match=r"'tank_tmp'.*Did you mean 'tank_temp'"):
+        Signals([signal(name="tank_temp")]).need("tank_tmp")
+
+
+def test_two_signals_of_one_name_are_refused():
+    with pytest.raises(PlaygroundError, match="Two signals are called 't'"):
+        Signals([signal(), signal()])
+
+
+GOOD = """\
+version: "1.0"
+signals:
+  inlet: {topic: m, path: "2023", unit: degC, scale: 0.1, type: int16, role: measurement}
+  valve: {topic: valve/write, unit: "1", role: command, range: [0, 1], initial: 1}
+publications:
+  - {topic: m, signals: [inlet], period: 5.015 s, retain: true, fields: {device: "0"}}
+"""
+
+
+def test_a_signals_file_is_read(tmp_path):
+    path = tmp_path / "lab.yaml"
+    path.write_text(GOOD)
+    signals = load_signals(path)
+    assert list(signals) == ["inlet", "valve"]
+    assert signals["valve"].range == (0, 1)
+    assert signals.publications[0].period_s == pytest.approx(5.015)
+
+
+BAD = """\
+version: "1.0"
+signals:
+  inlet: {topic: m, unit: degc, role: measurement}
+  outlet: {topic: m, role: measurement}
+  valve: {topic: "a/#", unit: "1", role: comand}
+  pump: {topik: p, topic: p, unit: "1", role: command}
+  7up: {topic: p, unit: "1", role: command, scale: 0}
+  flow: nothing
+publications:
+  - {topic: m, signals: [inlt], period: 5 s}
+  - {topic: m, signals: [inlet], period: 5}
+colour: red
+"""
+
+
+def test_every_mistake_of_a_signals_file_is_reported_with_its_line():
+    with pytest.raises(DocumentError) as error:
+        read_signals(Document.parse(BAD, "lab.yaml"))
+    text = str(error.value)
+    for part in (
+        "lab.yaml:3: signals.inlet: 'degc' is not a unit. Did you mean 'degC'?",
+        "lab.yaml:4: signals.outlet: the key 'unit' is missing.",
+        "lab.yaml:5: signals.valve.role: 'comand' is not one of",
+        "Did you mean 'command'?",
+        "lab.yaml:6: signals.pump.topik: unknown key 'topik'. Did you mean 'topic'?",
+        "lab.yaml:7: signals.7up: '7up' cannot be used as a name",
+        "lab.yaml:7: signals.7up: Signal '7up' has scale 0",
+        "lab.yaml:8: signals.flow: 'nothing' is not a block",
+        "lab.yaml:10: publications[0]: there is no signal 'inlt'. Did you mean 'inlet'?",
+        "lab.yaml:11: publications[1]",
+        "lab.yaml:12: colour: unknown key",
+    ):
+        assert part in text, text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "a: b", "signals: []", "signals: {a: {topic: t", "\t- x"]
+)
+def test_a_file_that_is_no_signals_file_is_refused(text):
+    with pytest.raises(FileFormatError):
+        read_signals(Document.parse(text, "x.yaml"))
