@@ -1,0 +1,42 @@
+# Needs nothing but python3 (3.11 or newer) and make.
+#   make demo    the whole idea, at work, in one go
+#   make test    lint, types, import contract, every test
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.PHONY: demo test check pytest bench soak clean
+
+demo: $(READY)
+	@$(BIN)/playground demo
+
+test: check pytest
+
+check: $(READY)
+	@$(BIN)/ruff check playground tests
+	@$(BIN)/ruff format --check --quiet playground tests
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --verbose >/dev/null || $(BIN)/lint-imports
+
+pytest: $(READY)
+	@$(BIN)/pytest
+
+# The benchmarks, with their ratios; run on a quiet machine.
+bench: $(READY)
+	@$(BIN)/pytest tests/benchmarks --benchmark-enable -rP
+
+# One stamp for the whole environment: a second call finds it and starts at once.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version)."; \
+	    echo "  fix: make PYTHON=python3.12 demo"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (once, about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) playground-demo .pytest_cache .mypy_cache .ruff_cache
