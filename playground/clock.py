@@ -1,7 +1,7 @@
 """The clock of a run: seconds since its start inside, nanoseconds outside.
 
 Which clock is *which object*, never an ``if``: `VirtualClock` jumps from event
-to event, `WallClock` reads the machine. Inside a run time is float seconds
+to event, `RealtimeClock` waits for each, `WallClock` reads the machine. Inside a run time is float seconds
 since the start (SimPy's convention); in messages and files it is integer
 nanoseconds since 1970 UTC.
 """
@@ -9,7 +9,10 @@ nanoseconds since 1970 UTC.
 from __future__ import annotations
 
 import math
+import queue
+import threading
 import time
+from array import array
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -111,20 +114,79 @@ class _Instant(Event):
         self._value = None
 
 
+class RealtimeClock(VirtualClock):
+    """A virtual clock that waits for the wall clock before each event.
+
+    Everything that runs on a `VirtualClock` runs on this one unchanged; only
+    `step` differs. Other threads hand their work in through `inject`.
+
+    Args:
+        start_ns: The instant at which ``now`` is 0; the present by default.
+        speed: Seconds of the run in one second of the wall clock.
+    """
+
+    def __init__(self, start_ns: int | None = None, *, speed: float = 1.0) -> None:
+        super().__init__(time.time_ns() if start_ns is None else start_ns)
+        if not 0 < speed < math.inf:
+            raise ValueError(f"speed must be above 0 and finite, not {speed}")
+        self.speed = speed
+        self.lateness_s = array("d")
+        """Wall seconds by which each event came too late; never below 0."""
+        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._anchor_s: float | None = None
+
+    def inject(self, action: Callable[[], object]) -> None:
+        """Has ``action`` called as soon as possible inside the run.
+
+        May be called from any thread; a callback of a network thread uses it,
+        because nothing inside a run may be touched from outside.
+        """
+        self._inbox.put(action)
+
+    def step(self) -> None:
+        """Waits until the next event is due, then processes it."""
+        if self._anchor_s is None:
+            self._anchor_s = time.monotonic() - self._now / self.speed
+        while True:
+            wait_s = self._anchor_s + self.peek() / self.speed - time.monotonic()
+            try:
+                action = (
+                    self._inbox.get_nowait()
+                    if wait_s <= 0
+                    else self._inbox.get(timeout=min(wait_s, threading.TIMEOUT_MAX))
+                )
+            except queue.Empty:
+                break
+            elapsed_s = (time.monotonic() - self._anchor_s) * self.speed
+            # An event that is due already keeps its place before the action.
+            self._now = max(self._now, min(elapsed_s, self.peek()))
+            action()
+        self.lateness_s.append(max(0.0, -wait_s))
+        super().step()
+
+
 class WallClock:
     """The machine's clock, anchored once so that it never runs backwards.
 
     One reading of the wall clock is tied to one of the monotonic clock; from
     then on only the monotonic clock is asked, so an NTP step moves nothing.
+
+    Args:
+        speed: Seconds this clock counts in one second; above 1 to record
+            something that runs in accelerated time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, speed: float = 1.0) -> None:
+        self.speed = speed
         self.anchor_wall_ns = time.time_ns()
         self.anchor_monotonic_ns = time.monotonic_ns()
 
     def time_ns(self) -> int:
         """Returns the present instant, nanoseconds since 1970 UTC."""
-        return self.anchor_wall_ns + time.monotonic_ns() - self.anchor_monotonic_ns
+        elapsed_ns = time.monotonic_ns() - self.anchor_monotonic_ns
+        if self.speed != 1.0:
+            elapsed_ns = round(elapsed_ns * self.speed)
+        return self.anchor_wall_ns + elapsed_ns
 
 
 def iso(time_ns: int) -> str:

@@ -1,10 +1,18 @@
+import threading
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playground.clock import Phase, VirtualClock, WallClock, from_iso, iso
+from playground.clock import (
+    Phase,
+    RealtimeClock,
+    VirtualClock,
+    WallClock,
+    from_iso,
+    iso,
+)
 
 
 def test_periodic_work_happens_at_exact_multiples_and_does_not_drift():
@@ -77,6 +85,64 @@ def test_the_wall_clock_never_runs_backwards_when_the_machines_is_set_back(monke
     before = clock.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     assert clock.time_ns() >= before
+
+
+def test_an_accelerated_wall_clock_counts_faster():
+    clock = WallClock(speed=1000)
+    before = time.monotonic_ns()
+    while time.monotonic_ns() - before < 1_000_000:
+        pass
+    assert clock.time_ns() - clock.anchor_wall_ns >= 1_000_000_000
+
+
+def test_a_realtime_clock_never_runs_ahead_of_the_wall_clock():
+    clock, seen = RealtimeClock(0, speed=50), []
+    begin = time.monotonic()
+    clock.every(1, lambda: seen.append((clock.now, time.monotonic() - begin)))
+    clock.run(until=5.5)
+    assert [now for now, _ in seen] == [0, 1, 2, 3, 4, 5]
+    assert all(elapsed >= now / 50 for now, elapsed in seen)
+    assert len(clock.lateness_s) >= 6
+    assert min(clock.lateness_s) >= 0
+
+
+def test_a_realtime_clock_says_by_how_much_it_was_late():
+    clock = RealtimeClock(0, speed=1000)
+
+    def block():
+        end = time.monotonic() + 0.02
+        while time.monotonic() < end:
+            pass
+
+    clock.at(1).callbacks.append(lambda _: block())
+    clock.at(2).callbacks.append(lambda _: None)
+    clock.run(until=3)
+    assert max(clock.lateness_s) > 0.015
+
+
+def test_work_from_another_thread_is_done_inside_the_run_at_its_time():
+    clock, seen = RealtimeClock(0, speed=100), []
+    inside = threading.get_ident()
+
+    def note():
+        seen.append((clock.now, threading.get_ident()))
+        # What it schedules must not lie in the past.
+        clock.at(clock.now).callbacks.append(lambda _: seen.append((clock.now, inside)))
+
+    begun = threading.Event()
+    clock.at(0).callbacks.append(lambda _: begun.set())
+    other = threading.Thread(target=lambda: begun.wait(5) and clock.inject(note))
+    other.start()
+    clock.run(until=20)
+    other.join()
+    assert [who for _, who in seen] == [inside, inside]
+    assert 0 <= seen[0][0] == seen[1][0] < 20
+
+
+@pytest.mark.parametrize("speed", [0, -1, float("inf"), float("nan")])
+def test_a_speed_that_is_none_is_refused(speed):
+    with pytest.raises(ValueError, match="speed"):
+        RealtimeClock(speed=speed)
 
 
 @given(st.integers(0, 4_000_000_000 * 10**9))
