@@ -1,0 +1,560 @@
+"""A sealed recording: one Parquet file that can tell when it is damaged.
+
+Parquet checks its pages but neither their headers nor its footer. A sealed file
+therefore carries, between the last column chunk and the footer, where Parquet
+readers do not look, an integrity block, integers little endian::
+
+    footer copy | CRC-32 per column chunk: u32 × row groups × columns
+    | SHA-256 of these two | length of the copy: u32 | row groups: u32 | "PLAYSEAL"
+
+With it every byte of the file is covered, and a damaged footer has a spare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from playground.errors import FileFormatError, PlaygroundError
+from playground.recording.columns import (
+    COLUMNS,
+    FORMAT_VERSION,
+    SCHEMA,
+    WRITER,
+    decode_metadata,
+    encode_metadata,
+)
+from playground.recording.content import ContentHash
+from playground.recording.journal import RecordingStopped, sync_directory
+
+ROWS = 65_536
+"""Most rows of a row group: what one damaged byte can cost, at most."""
+BYTES = 1 << 24
+"""Most payload bytes of a row group; one larger message is a group of its own."""
+
+_PARQUET: Final = b"PAR1"
+_TAIL = struct.Struct("<I4s")
+_BLOCK_END = struct.Struct("<32sII8s")
+_BLOCK_MAGIC: Final = b"PLAYSEAL"
+_ENCODINGS = {"time": "DELTA_BINARY_PACKED", "seq": "DELTA_BINARY_PACKED"}
+_STATISTICS = ["time", "seq", "kind", "topic"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """A place of a sealed file that is not as it was written."""
+
+    path: str
+    place: str
+    """``footer``, ``integrity block``, ``row group 3, column payload`` …"""
+    rows: int = 0
+    """Rows that cannot be trusted any more."""
+
+    def __str__(self) -> str:
+        lost = f" ({self.rows} rows)" if self.rows else ""
+        return f"{self.path}: {self.place} is damaged{lost}"
+
+
+class SealWriter:
+    """Writes a sealed file under a temporary name beside its target.
+
+    Memory is bounded by one row group. Nothing appears under the target's name
+    before `publish`.
+
+    Args:
+        target: Name of the sealed file.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.temporary = target.with_name(f".{target.name}.sealing")
+        self.content = ContentHash()
+        self._writer: pq.ParquetWriter | None = None
+        self._pending: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._bytes = 0
+
+    def write(self, rows: pa.RecordBatch | pa.Table) -> None:
+        """Takes in rows with the columns of a recording."""
+        for batch in rows.to_batches() if isinstance(rows, pa.Table) else (rows,):
+            size = max(batch.column("payload").nbytes, 1)
+            step = max(1, min(ROWS, batch.num_rows * BYTES // size))
+            for start in range(0, batch.num_rows, step):
+                self._take(batch.slice(start, step))
+
+    def _take(self, batch: pa.RecordBatch) -> None:
+        size = batch.column("payload").nbytes
+        if self._rows + batch.num_rows > ROWS and self._rows < ROWS:
+            room = ROWS - self._rows
+            self._take(batch.slice(0, room))
+            self._take(batch.slice(room))
+            return
+        if self._rows and (
+            self._rows + batch.num_rows > ROWS or self._bytes + size > BYTES
+        ):
+            self._flush()
+        self._pending.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += size
+
+    def _flush(self) -> None:
+        table = pa.Table.from_batches(self._pending, SCHEMA)
+        table = table.unify_dictionaries().combine_chunks()
+        self._pending, self._rows, self._bytes = [], 0, 0
+        self.content.update(table)
+        with _disk(self.target):
+            if self._writer is None:
+                self._writer = self._open(table)
+            if len(table):
+                self._writer.write_table(table, row_group_size=len(table))
+
+    def _open(self, first: pa.Table) -> pq.ParquetWriter:
+        sample = first.column("payload").slice(0, 8192)
+        named = ["kind", "topic", "client", "properties"]
+        if 4 * pc.count_distinct(sample).as_py() < len(sample):
+            named.append("payload")
+        return pq.ParquetWriter(
+            str(self.temporary),
+            SCHEMA,
+            version="2.6",
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=named,
+            column_encoding=_ENCODINGS,
+            write_statistics=_STATISTICS,
+            write_page_checksum=True,
+        )
+
+    def finish(self, metadata: Mapping[str, Any]) -> SealedFile:
+        """Completes the temporary file, syncs it, reads it back.
+
+        Args:
+            metadata: What is to stand in the file; the keys of ``RESERVED`` are
+                set here.
+
+        Raises:
+            RecordingStopped: The disk did not take it, or gave back something
+                else than was written.
+        """
+        if self._pending or self._writer is None:
+            self._flush()
+        writer = self._writer
+        assert writer is not None
+        complete = {
+            **metadata,
+            "format_version": FORMAT_VERSION,
+            "writer": WRITER,
+            "count": self.content.count,
+            "sha256": self.content.hexdigest(),
+        }
+        with _disk(self.target):
+            writer.add_key_value_metadata(encode_metadata(complete))
+            writer.close()
+            _add_integrity_block(self.temporary)
+        back = SealedFile(self.temporary.as_posix(), pafs.LocalFileSystem())
+        found = ContentHash()
+        try:
+            for group in range(back.groups):
+                found.update(back.read(group))
+        except FileFormatError as error:
+            raise RecordingStopped(
+                f"What was written reads back damaged: {error}."
+            ) from error
+        if found.hexdigest() != complete["sha256"]:
+            raise RecordingStopped(
+                f"{self.target}: what was written does not read back the same.",
+                "look after the disk or the memory of this machine",
+            )
+        return back
+
+    def publish(self, *, overwrite: bool) -> None:
+        """Gives the file its name, and makes that last.
+
+        Raises:
+            PlaygroundError: The target has come to exist meanwhile.
+        """
+        if not overwrite and self.target.exists():
+            raise exists(self.target)
+        with _disk(self.target):
+            self.temporary.replace(self.target)
+            sync_directory(self.target.parent)
+
+    def discard(self) -> None:
+        """Leaves nothing behind."""
+        with contextlib.suppress(Exception):
+            if self._writer is not None:
+                self._writer.close()
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+
+
+def exists(target: Path) -> PlaygroundError:
+    """Returns the error of a recording that would overwrite another."""
+    return PlaygroundError(
+        f"{target} exists; a recording is never overwritten unasked.",
+        "choose another name, or give --overwrite",
+    )
+
+
+@contextlib.contextmanager
+def _disk(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RecordingStopped(
+            f"{target} cannot be written: {error}.",
+            "free space on that disk, or look after its permissions",
+        ) from error
+
+
+def _add_integrity_block(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(-_TAIL.size, os.SEEK_END)
+        end = file.tell()
+        length, _ = _TAIL.unpack(file.read())
+        file.seek(end - length)
+        footer = file.read(length)
+        metadata = _parse(footer)
+        sums = bytearray()
+        for group in range(metadata.num_row_groups):
+            for column in range(len(COLUMNS)):
+                start, size = chunk_range(metadata, group, column)
+                file.seek(start)
+                sums += zlib.crc32(file.read(size)).to_bytes(4, "little")
+        block = footer + bytes(sums)
+        file.seek(end - length)
+        file.write(block)
+        file.write(
+            _BLOCK_END.pack(
+                hashlib.sha256(block).digest(),
+                length,
+                metadata.num_row_groups,
+                _BLOCK_MAGIC,
+            )
+        )
+        file.write(footer + _TAIL.pack(length, _PARQUET))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def chunk_range(metadata: pq.FileMetaData, group: int, column: int) -> tuple[int, int]:
+    """Returns where a column chunk begins in the file, and its length in bytes."""
+    chunk = metadata.row_group(group).column(column)
+    start = chunk.data_page_offset
+    if chunk.dictionary_page_offset is not None:
+        start = min(start, chunk.dictionary_page_offset)
+    return start, chunk.total_compressed_size
+
+
+def _parse(footer: bytes) -> pq.FileMetaData:
+    whole = _PARQUET + footer + _TAIL.pack(len(footer), _PARQUET)
+    return pq.read_metadata(pa.BufferReader(whole))
+
+
+class SealedFile:
+    """One sealed file, open for reading by row group.
+
+    Only the footer is held; the file itself is open while it is read.
+
+    Args:
+        path: Path within the filesystem.
+        filesystem: Where it lies.
+        tolerant: Read what can be read of a file with a damaged footer.
+
+    Attributes:
+        metadata: The recording's metadata, decoded.
+        damages: What is damaged at the end of the file (tolerant only).
+
+    Raises:
+        FileFormatError: It is missing, empty, truncated, another format, of a
+            newer version, or altered.
+    """
+
+    def __init__(
+        self, path: str, filesystem: pafs.FileSystem, *, tolerant: bool = False
+    ) -> None:
+        self.path = path
+        self.filesystem = filesystem
+        self.damages: list[Damage] = []
+        self._sums: Sequence[int] | None = None
+        try:
+            with filesystem.open_input_file(path) as source:
+                self.size = source.size()
+                footer = self._footer(source)
+        except FileNotFoundError as error:
+            raise FileFormatError(
+                f"{path} does not exist.", "look after the spelling of the path"
+            ) from error
+        except OSError as error:
+            raise FileFormatError(f"{path} cannot be read: {error}.") from error
+        if self.damages and not tolerant:
+            raise FileFormatError(
+                f"{self.damages[0]}.",
+                f"'playground recover {path}' writes what can be read into a new file",
+            )
+        self.parquet = footer
+        self._check_columns()
+        self.metadata = self._check_metadata()
+        self.rows: int = footer.num_rows
+        self.groups: int = footer.num_row_groups
+
+    # What lies at the end of the file
+
+    def _footer(self, source: pa.NativeFile) -> pq.FileMetaData:
+        if not self.size:
+            raise FileFormatError(f"{self.path} is empty (0 bytes).")
+        head = source.read_at(4, 0)
+        tail = source.read_at(min(8, self.size), max(0, self.size - 8))
+        if _PARQUET not in (head, tail[-4:]):
+            raise FileFormatError(
+                f"{self.path} is not a recording: it is no Parquet file "
+                f"(it begins with {bytes(head)!r}).",
+                "'playground import' reads CSV and other formats",
+            )
+        if head != _PARQUET:
+            self._damaged("first four bytes")
+        main = self._main_footer(source, tail)
+        if main is not None:
+            start = self.size - 8 - len(main)
+            block = self._block_before(source, start)
+            if block is not None:
+                copy, sums, whole = block
+                if whole:
+                    self._sums = sums
+                    if copy == main:
+                        return _parse(main)
+                    self._damaged("footer")
+                    return _parse(copy)
+                if copy == main:
+                    self._damaged("integrity block")
+                    return _parse(main)
+        found = self._search(source)
+        if found is not None:
+            copy, self._sums = found
+            self._damaged("footer")
+            return _parse(copy)
+        if main is None:
+            raise FileFormatError(
+                f"{self.path} is truncated or was never finished: "
+                "a Parquet file ends with its index, this one does not.",
+                "copy it again from where it was made",
+            )
+        return self._foreign(main)
+
+    def _damaged(self, place: str) -> None:
+        self.damages.append(Damage(path=self.path, place=place))
+
+    def _main_footer(self, source: pa.NativeFile, tail: bytes) -> bytes | None:
+        if len(tail) < 8 or tail[4:] != _PARQUET:
+            return None
+        length = _TAIL.unpack(tail)[0]
+        if not 0 < length <= self.size - 12:
+            return None
+        return bytes(source.read_at(length, self.size - 8 - length))
+
+    def _block_before(
+        self, source: pa.NativeFile, end: int
+    ) -> tuple[bytes, Sequence[int], bool] | None:
+        """Reads the integrity block that ends at ``end``; None if none does."""
+        start = end - _BLOCK_END.size
+        if start < 4:
+            return None
+        digest, length, groups, magic = _BLOCK_END.unpack(
+            source.read_at(_BLOCK_END.size, start)
+        )
+        sums = 4 * groups * len(COLUMNS)
+        if magic != _BLOCK_MAGIC or length + sums > start - 4:
+            return None
+        body = bytes(source.read_at(length + sums, start - length - sums))
+        whole = hashlib.sha256(body).digest() == digest
+        numbers = struct.unpack(f"<{sums // 4}I", body[length:])
+        return body[:length], numbers, whole
+
+    def _search(self, source: pa.NativeFile) -> tuple[bytes, Sequence[int]] | None:
+        """Looks for an integrity block where the footer does not lead to it."""
+        reach = min(self.size, 1 << 26)
+        base = self.size - reach
+        data = bytes(source.read_at(reach, base))
+        at = data.rfind(_BLOCK_MAGIC)
+        while at >= 0:
+            block = self._block_before(source, base + at + len(_BLOCK_MAGIC))
+            if block is not None and block[2]:
+                return block[0], block[1]
+            at = data.rfind(_BLOCK_MAGIC, 0, at)
+        return None
+
+    def _foreign(self, main: bytes) -> pq.FileMetaData:
+        """Says what is wrong with a Parquet file without an integrity block."""
+        try:
+            parquet = _parse(main)
+        except (OSError, pa.ArrowException) as error:
+            raise FileFormatError(
+                f"{self.path} is damaged at its end: {error}.",
+                "copy it again from where it was made",
+            ) from error
+        self.parquet = parquet
+        self._check_columns()
+        self._check_metadata()
+        # It has our columns and metadata: another program wrote it anew, or
+        # the block was hit.
+        self._damaged("integrity block")
+        return parquet
+
+    def _check_columns(self) -> None:
+        names = self.parquet.schema.to_arrow_schema().names
+        missing = [name for name in COLUMNS if name not in names]
+        if missing:
+            raise FileFormatError(
+                f"{self.path} is a Parquet file but not a recording: it lacks the "
+                f"column{'s' * (len(missing) > 1)} {', '.join(missing)}.",
+                f"'playground import {self.path} -o NEW.parquet' makes it one",
+            )
+        found = self.parquet.schema.to_arrow_schema().remove_metadata()
+        if tuple(names) != COLUMNS or not found.equals(SCHEMA):
+            raise FileFormatError(
+                f"{self.path} has columns of other types than a recording's.",
+                f"'playground import {self.path} -o NEW.parquet' makes it one",
+            )
+
+    def _check_metadata(self) -> dict[str, Any]:
+        try:
+            metadata = decode_metadata(self.parquet.metadata)
+        except ValueError as error:
+            raise FileFormatError(
+                f"{self.path}: its metadata is damaged: {error}."
+            ) from error
+        version = metadata.get("format_version")
+        if not isinstance(version, int):
+            raise FileFormatError(
+                f"{self.path} is a Parquet file without the metadata of a recording.",
+                f"'playground import {self.path} -o NEW.parquet' makes it one",
+            )
+        if version > FORMAT_VERSION:
+            raise FileFormatError(
+                f"{self.path} has format version {version}; this program reads up to "
+                f"{FORMAT_VERSION}.",
+                "pip install --upgrade mqtt-playground",
+            )
+        return metadata
+
+    # Rows
+
+    def time_range(self, group: int) -> tuple[int, int]:
+        """Returns the first and the last time in a row group, nanoseconds."""
+        statistics = self.parquet.row_group(group).column(0).statistics
+        return statistics.min_raw, statistics.max_raw
+
+    def topic_range(self, group: int) -> tuple[str, str] | None:
+        """Returns the least and the greatest topic of a row group, if known."""
+        statistics = self.parquet.row_group(group).column(3).statistics
+        if statistics is None or not statistics.has_min_max:
+            return None
+        return statistics.min, statistics.max
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[GroupReader]:
+        """Opens the file for reading several row groups."""
+        try:
+            source = self.filesystem.open_input_file(self.path)
+        except OSError as error:
+            raise FileFormatError(f"{self.path} cannot be read: {error}.") from error
+        with source:
+            yield GroupReader(self, source, self._sums)
+
+    def read(self, group: int) -> pa.Table:
+        """Reads all columns of one row group.
+
+        Raises:
+            FileFormatError: It is damaged.
+        """
+        with self.opened() as reader:
+            return reader.read(group)
+
+    def scan(self) -> Iterator[Damage]:
+        """Reads every byte and names the places that are not as written."""
+        yield from self.damages
+        with self.opened() as reader:
+            for group in range(self.groups):
+                rows = self.parquet.row_group(group).num_rows
+                for name in COLUMNS:
+                    if not reader.intact(group, name):
+                        place = f"row group {group}, column {name}"
+                        yield Damage(path=self.path, place=place, rows=rows)
+
+
+class GroupReader:
+    """Reads row groups of a sealed file, and checks what it reads."""
+
+    def __init__(
+        self, sealed: SealedFile, source: pa.NativeFile, sums: Sequence[int] | None
+    ) -> None:
+        self._sealed = sealed
+        self._source = source
+        self._sums = sums
+        self._file = pq.ParquetFile(
+            source,
+            metadata=sealed.parquet,
+            page_checksum_verification=True,
+            pre_buffer=False,
+        )
+
+    def read(self, group: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
+        """Reads columns of one row group.
+
+        Raises:
+            FileFormatError: A column is damaged; the message names it.
+        """
+        for name in columns:
+            if not self._matches(group, name):
+                raise self._damaged(group, name)
+        try:
+            return self._file.read_row_group(group, columns=list(columns))
+        except (OSError, pa.ArrowException, ValueError) as error:
+            for name in columns:
+                if not self.intact(group, name):
+                    raise self._damaged(group, name) from error
+            raise FileFormatError(
+                f"{self._sealed.path}: row group {group} cannot be read: {error}."
+            ) from error
+
+    def intact(self, group: int, column: str) -> bool:
+        """Says whether a column of a row group is as it was written."""
+        if self._sums is not None:
+            return self._matches(group, column)
+        try:
+            self._file.read_row_group(group, columns=[column])
+        except (OSError, pa.ArrowException, ValueError):
+            return False
+        return True
+
+    def _matches(self, group: int, column: str) -> bool:
+        if self._sums is None:
+            return True
+        number = COLUMNS.index(column)
+        start, size = chunk_range(self._sealed.parquet, group, number)
+        data = self._source.read_at(size, start)
+        return zlib.crc32(data) == self._sums[group * len(COLUMNS) + number]
+
+    def _damaged(self, group: int, column: str) -> FileFormatError:
+        damage = Damage(
+            path=self._sealed.path,
+            place=f"row group {group}, column {column}",
+            rows=self._sealed.parquet.row_group(group).num_rows,
+        )
+        return FileFormatError(
+            f"{damage}.",
+            f"'playground recover {self._sealed.path}' writes what can be read into "
+            "a new file",
+        )
