@@ -228,6 +228,11 @@ class LocalBus:
         if not self._delivering:
             self._deliver()
 
+    def listeners(self, topic: str) -> int:
+        """Returns how many clients would hear a message on a topic."""
+        routes = self._routes.get(topic)
+        return len(self._find_routes(topic) if routes is None else routes)
+
     def add_subscription(
         self, connection: LocalConnection, topic_filter: str, qos: int
     ) -> None:

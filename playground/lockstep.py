@@ -1,0 +1,341 @@
+"""Virtual time over a real broker: SimPy waits until everybody has answered.
+
+Everything that is published goes through the broker and comes back before the
+run goes on, so the log of a lockstep run is the log of a local run, message for
+message. Programs outside this process take part by a protocol of two topics
+(docs/clock-protocol.md): after each instant every one of them in turn gets a
+tick on ``playground/clock`` and answers on ``playground/clock/ack/<client>``.
+
+No wall clock enters here but the deadline after which a silent client is named.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from playground.bus import Bus, Connection, LocalBus, LocalConnection, OnMessage, Will
+from playground.clock import DEFAULT_START_NS, VirtualClock
+from playground.errors import ConnectionFailed, ExitCode, PlaygroundError
+from playground.message import Message
+
+logger = logging.getLogger(__name__)
+
+TICK_TOPIC = "playground/clock"
+ACK_TOPIC = "playground/clock/ack/"
+RETRY_S = 0.05
+"""How often the first tick is repeated while clients are still connecting."""
+
+
+class ClientSilent(PlaygroundError):  # noqa: N818 - reads as a sentence
+    """A cooperating client did not acknowledge a tick."""
+
+    exit_code = ExitCode.UNDECIDED
+
+
+class LockstepClock(VirtualClock):
+    """A virtual clock that says when an instant is over.
+
+    Args:
+        start_ns: The instant at which ``now`` is 0, nanoseconds since 1970 UTC.
+    """
+
+    def __init__(self, start_ns: int = DEFAULT_START_NS) -> None:
+        super().__init__(start_ns)
+        self.after_instant: Callable[[], object] = lambda: None
+
+    def step(self) -> None:
+        """Processes the next event; after the last one of an instant, tells."""
+        super().step()
+        if self.peek() > self._now:
+            # It may put new events into this very instant; then the next step
+            # takes those, and tells again.
+            self.after_instant()
+
+
+class LockstepBus:
+    """A `Bus` whose messages travel through a real broker, in virtual time.
+
+    The parts of this process share one connection to the broker, because only
+    then is the order in which they spoke the order in which the broker hears
+    them. What the broker sends back is what is delivered and logged.
+
+    Args:
+        broker: The broker, for instance an ``MqttBus``.
+        clock: Whose instants are kept in step.
+        clients: Client ids of the programs outside that take part.
+        deadline_s: Wall seconds after which a silent client ends the run.
+    """
+
+    def __init__(
+        self,
+        broker: Bus,
+        clock: LockstepClock,
+        *,
+        clients: Sequence[str] = (),
+        deadline_s: float = 10.0,
+    ) -> None:
+        self.clock = clock
+        self.clients = tuple(clients)
+        self.deadline_s = deadline_s
+        self.ticks = 0
+        self._inner = LocalBus(clock)
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        # Own messages on their way through the broker, in order.
+        self._expected: deque[Message] = deque()
+        self._answers: dict[str, int] = {}
+        self._turn: str | None = None
+        self._sent = 0
+        self._begun = False
+        self._started = False
+        self._link: Connection = broker.connect("playground-run", self._inbox.put)
+        self._link.subscribe("#", qos=2)
+        self._begin()
+        clock.after_instant = self.settle
+
+    def connect(
+        self,
+        client_id: str,
+        on_message: OnMessage | None = None,
+        *,
+        will: Will | None = None,
+        clean: bool = True,
+    ) -> LockstepConnection:
+        """Opens a connection for a part of this process."""
+        inner = self._inner.connect(client_id, on_message, will=None, clean=clean)
+        return LockstepConnection(self, inner, will)
+
+    def observe(self, observer: OnMessage) -> None:
+        """Shows every publication to ``observer``; see `LocalBus.observe`."""
+        self._inner.observe(observer)
+
+    def send(self, message: Message) -> None:
+        """Sends a publication through the broker."""
+        self._expected.append(message)
+        self._sent += 1
+        self._link.publish(
+            message.topic,
+            message.payload,
+            qos=message.qos,
+            retain=message.retain,
+            properties=message.properties,
+        )
+        # Somebody in this process listens: they must hear it within this
+        # instant, before anything else happens, as they do on the local bus.
+        if self._turn is None and self._inner.listeners(message.topic):
+            self._await(lambda: not self._expected, "the broker")
+
+    def settle(self) -> None:
+        """Ends an instant: all has arrived, and every client has had its say.
+
+        Raises:
+            ClientSilent: A client did not answer within the deadline.
+        """
+        self._await(lambda: not self._expected, "the broker")
+        if not self.clients:
+            return
+        if not self._started:
+            self._greet()
+        heard = -1
+        # An answer may provoke an answer. Go round until nobody has said
+        # anything since everybody was last asked.
+        while heard != self._sent:
+            heard = self._sent
+            for client in self.clients:
+                self._tick(client)
+            self._await(lambda: not self._expected, "the broker")
+
+    def close(self) -> None:
+        """Tells the clients that the run is over, and leaves the broker."""
+        if self._started:
+            self._say({"end": True, "now": self.clock.now})
+        self._link.disconnect()
+
+    def _begin(self) -> None:
+        """Takes over the retained state that the broker has already."""
+        # What arrives before our own word is state; what comes after is the run.
+        self._say({"begin": self.clock.time_ns()})
+        self._await(lambda: self._begun, "the broker")
+
+    def _greet(self) -> None:
+        """Repeats the first tick until every client is there."""
+        self._started = True
+        give_up = time.monotonic() + self.deadline_s
+        for client in self.clients:
+            while client not in self._answers:
+                self._say({"tick": 0, "client": client})
+                try:
+                    self._await(
+                        lambda client=client: client in self._answers,  # type: ignore[misc]
+                        f"client {client!r}",
+                        deadline_s=RETRY_S,
+                    )
+                except ClientSilent:
+                    if time.monotonic() > give_up:
+                        raise ClientSilent(
+                            f"Client {client!r} did not appear within "
+                            f"{self.deadline_s:g} s.",
+                            f"start it; it must answer on {ACK_TOPIC}{client}",
+                        ) from None
+
+    def _tick(self, client: str) -> None:
+        self.ticks += 1
+        tick = self.ticks
+        self._turn = client
+        self._say(
+            {
+                "tick": tick,
+                "client": client,
+                "now": self.clock.now,
+                "time_ns": self.clock.time_ns(),
+            }
+        )
+        try:
+            self._await(
+                lambda: self._answers.get(client, -1) >= tick, f"client {client!r}"
+            )
+        finally:
+            self._turn = None
+
+    def _say(self, tick: dict[str, object]) -> None:
+        self._link.publish(TICK_TOPIC, json.dumps(tick).encode())
+
+    def _await(
+        self,
+        done: Callable[[], bool],
+        whom: str,
+        *,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Takes what the broker sends until ``done``."""
+        wait_s = self.deadline_s if deadline_s is None else deadline_s
+        give_up = time.monotonic() + wait_s
+        while not done():
+            try:
+                message = self._inbox.get(timeout=max(0.0, give_up - time.monotonic()))
+            except queue.Empty:
+                text = (
+                    f"At {self.clock.now:g} s of the run {whom} did not answer "
+                    f"within {wait_s:g} s."
+                )
+                if whom == "the broker":
+                    raise ConnectionFailed(
+                        text, "see whether the broker still runs and takes messages"
+                    ) from None
+                raise ClientSilent(
+                    text,
+                    "see whether it still runs; it must answer each tick on "
+                    f"{ACK_TOPIC}<client> within the deadline",
+                ) from None
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        topic = message.topic
+        if topic.startswith(ACK_TOPIC):
+            self._take_answer(topic.removeprefix(ACK_TOPIC), message.payload)
+        elif topic == TICK_TOPIC:
+            self._begun = True
+        elif (own := self._own(message)) is not None:
+            self._inner.send(own)
+        elif not self._begun:
+            if message.retain:
+                self._inner.retained[topic] = message
+        else:
+            self._inner.send(
+                message._replace(time_ns=self.clock.time_ns(), client=self._turn)
+            )
+
+    def _own(self, message: Message) -> Message | None:
+        """Returns what we published, if this is it coming back."""
+        for number, sent in enumerate(self._expected):
+            if sent.topic == message.topic and sent.payload == message.payload:
+                # Usually the first; QoS 1 and 2 may be overtaken by QoS 0.
+                del self._expected[number]
+                return sent
+        return None
+
+    def _take_answer(self, client: str, payload: bytes) -> None:
+        try:
+            answer = json.loads(payload)
+            tick, wake_up = int(answer["tick"]), answer.get("next")
+            wake_up = None if wake_up is None else float(wake_up)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            logger.warning(
+                "client %r answered %r, which is not {'tick': number}; ignored",
+                client,
+                payload[:80],
+            )
+            return
+        self._answers[client] = max(tick, self._answers.get(client, -1))
+        if wake_up is not None and wake_up > self.clock.now:
+            # Nothing need happen then: an instant is what the client asked for.
+            self.clock.at(wake_up)
+
+
+class LockstepConnection:
+    """A part of this process, connected to a `LockstepBus`."""
+
+    def __init__(
+        self, bus: LockstepBus, inner: LocalConnection, will: Will | None
+    ) -> None:
+        self.client_id = inner.client_id
+        self.bus = bus
+        self._inner = inner
+        self._will = will
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        properties: str | None = None,
+    ) -> None:
+        """Publishes through the broker; see `Connection.publish`."""
+        self.bus.send(
+            Message(
+                self.bus.clock.time_ns(),
+                topic,
+                payload,
+                qos,
+                retain,
+                client=self.client_id,
+                properties=properties,
+            )
+        )
+
+    def subscribe(self, topic_filter: str, *, qos: int = 0) -> None:
+        """Subscribes; see `Connection.subscribe`."""
+        self._inner.subscribe(topic_filter, qos=qos)
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Takes a subscription back."""
+        self._inner.unsubscribe(topic_filter)
+
+    def disconnect(self) -> None:
+        """Ends the connection in good order."""
+        self._will = None
+        self._inner.disconnect()
+
+    def abort(self) -> None:
+        """Ends the connection as a crash would: the will goes out."""
+        will, self._will = self._will, None
+        self._inner.abort()
+        if will is not None:
+            self.bus.send(
+                Message(
+                    self.bus.clock.time_ns(),
+                    will.topic,
+                    will.payload,
+                    will.qos,
+                    will.retain,
+                    client=self.client_id,
+                    properties=will.properties,
+                    kind="will",
+                )
+            )
