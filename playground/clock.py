@@ -13,11 +13,11 @@ import queue
 import threading
 import time
 from array import array
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import IntEnum
 from heapq import heappush
-from typing import Any, Protocol
+from typing import Protocol
 
 import simpy
 from simpy.events import NORMAL, Event, EventPriority
@@ -75,8 +75,12 @@ class VirtualClock(simpy.Environment):
         if time_s < self._now:
             raise ValueError(f"{time_s} s is in the past (now: {self._now} s)")
         event = _Instant(self)
-        heappush(self._queue, (time_s, EventPriority(phase), next(self._eid), event))
+        self.put(event, time_s, phase)
         return event
+
+    def put(self, event: Event, time_s: float, phase: int) -> None:
+        """Queues an event for exactly ``time_s``."""
+        heappush(self._queue, (time_s, EventPriority(phase), next(self._eid), event))
 
     def every(
         self,
@@ -85,7 +89,7 @@ class VirtualClock(simpy.Environment):
         *,
         offset_s: float = 0.0,
         phase: int = NORMAL,
-    ) -> simpy.Process:
+    ) -> None:
         """Calls ``action`` at ``offset_s + k * period_s``, with k = 0, 1, 2 and so on.
 
         Each instant is computed from k and never by adding up, so it does not
@@ -93,16 +97,7 @@ class VirtualClock(simpy.Environment):
         """
         if not period_s > 0:
             raise ValueError(f"period_s must be above 0, not {period_s}")
-        return self.process(self._ticks(period_s, action, offset_s, phase))
-
-    def _ticks(
-        self, period_s: float, action: Callable[[], object], offset_s: float, phase: int
-    ) -> Generator[Event, Any, None]:
-        tick = max(0, math.ceil((self._now - offset_s) / period_s))
-        while True:
-            yield self.at(offset_s + tick * period_s, phase=phase)
-            action()
-            tick += 1
+        _Periodic(self, period_s, action, offset_s, phase)
 
 
 class _Instant(Event):
@@ -112,6 +107,42 @@ class _Instant(Event):
         super().__init__(env)
         self._ok = True
         self._value = None
+
+
+class _Periodic(_Instant):
+    """One event that puts itself back into the queue each time it has happened.
+
+    A process with a fresh timeout per tick costs three times as much, and this
+    is where a run of a day spends its time.
+    """
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        period_s: float,
+        action: Callable[[], object],
+        offset_s: float,
+        phase: int,
+    ) -> None:
+        super().__init__(clock)
+        self.clock = clock
+        self.period_s = period_s
+        self.action = action
+        self.offset_s = offset_s
+        self.phase = phase
+        self.tick = max(0, math.ceil((clock.now - offset_s) / period_s))
+        self._callbacks: list[Callable[[Event], None]] = [self._happen]
+        self._put_back()
+
+    def _happen(self, _: Event) -> None:
+        self.action()
+        self.tick += 1
+        self._put_back()
+
+    def _put_back(self) -> None:
+        # SimPy takes the callbacks away from an event that is being processed.
+        self.callbacks = self._callbacks
+        self.clock.put(self, self.offset_s + self.tick * self.period_s, self.phase)
 
 
 class RealtimeClock(VirtualClock):
