@@ -222,11 +222,17 @@ class LocalBus:
 
     def send(self, message: Message) -> None:
         """Takes one publication and delivers it."""
-        self._queue.append((message, None))
         # A subscriber may publish while it is being served. Its message waits
         # for its turn, so that all subscribers see one and the same order.
-        if not self._delivering:
-            self._deliver()
+        if self._delivering:
+            self._queue.append((message, None))
+            return
+        self._delivering = True
+        try:
+            self._distribute(message)
+            self._deliver_queue()
+        finally:
+            self._delivering = False
 
     def listeners(self, topic: str) -> int:
         """Returns how many clients would hear a message on a topic."""
@@ -249,8 +255,7 @@ class LocalBus:
                         connection,
                     )
                 )
-        if not self._delivering:
-            self._deliver()
+        self._deliver()
 
     def remove_subscription(
         self, connection: LocalConnection, topic_filter: str
@@ -285,33 +290,41 @@ class LocalBus:
             )
 
     def _deliver(self) -> None:
-        queue = self._queue
+        if self._delivering:
+            return
         self._delivering = True
         try:
-            while queue:
-                message, addressee = queue.popleft()
-                if addressee is not None:
-                    self._hand_over(message, addressee)
-                    continue
-                topic = message.topic
-                routes = self._routes.get(topic)
-                if routes is None:
-                    routes = self._find_routes(topic)
-                for observer in self._observers:
-                    observer(message)
-                if message.kind == "will":
-                    message = message._replace(kind="publish")
-                if message.retain:
-                    self._keep(message)
-                    # To those who are subscribed already it is a live message.
-                    message = message._replace(retain=False)  # [MQTT-3.3.1-9]
-                for connection, qos in routes:
-                    if qos < message.qos:
-                        self._hand_over(message._replace(qos=qos), connection)
-                    else:
-                        self._hand_over(message, connection)
+            self._deliver_queue()
         finally:
             self._delivering = False
+
+    def _deliver_queue(self) -> None:
+        while self._queue:
+            message, addressee = self._queue.popleft()
+            if addressee is None:
+                self._distribute(message)
+            else:
+                self._hand_over(message, addressee)
+
+    def _distribute(self, message: Message) -> None:
+        topic = message.topic
+        routes = self._routes.get(topic)
+        if routes is None:
+            routes = self._find_routes(topic)
+        for observer in self._observers:
+            observer(message)
+        if message.kind == "will":
+            message = message._replace(kind="publish")
+        if message.retain:
+            self._keep(message)
+            # To those who are subscribed already it is a live message.
+            message = message._replace(retain=False)  # [MQTT-3.3.1-9]
+        published_qos = message.qos
+        for connection, qos in routes:
+            if qos < published_qos:
+                self._hand_over(message._replace(qos=qos), connection)
+            else:
+                self._hand_over(message, connection)
 
     def _hand_over(self, message: Message, connection: LocalConnection) -> None:
         if not connection.connected:
