@@ -8,6 +8,7 @@ or event loop may be known here.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -137,7 +138,7 @@ class Signal:
         if self.path is not None:
             tree: dict[str, Any] = {}
             _place(tree, self.path, raw)
-            return json.dumps(tree, separators=(",", ":")).encode()
+            return _ENCODER.encode(tree).encode()
         return b"nan" if raw is None else str(raw).encode()
 
     def clip(self, value: float) -> float:
@@ -158,8 +159,10 @@ class Publication:
         offset_s: Seconds from the start to the first.
         retain: Retain flag.
         qos: QoS.
-        fields: JSON fields that never change, placed before the signals.
-        timestamp: Name of the JSON field that carries seconds since 1970.
+        fields: JSON fields that never change, placed before the signals; a
+            signal whose path is among them takes that field's place.
+        timestamp: Name of the JSON field that carries seconds since 1970. It
+            comes first, or in the place that ``fields`` keeps for it.
     """
 
     topic: str
@@ -255,14 +258,16 @@ class Signals(Mapping[str, Signal]):
         first = self._signals[publication.signals[0]] if publication.signals else None
         if first is not None and first.path is None:
             return first.encode(values[first.name])
-        tree: dict[str, Any] = {}
-        if publication.timestamp is not None:
-            tree[publication.timestamp] = time_ns / 1e9
-        tree.update(publication.fields)
+        tree: dict[str, Any] = dict(publication.fields)
+        stamp = publication.timestamp
+        if stamp in tree:
+            tree[stamp] = time_ns / 1e9
+        elif stamp is not None:
+            tree = {stamp: time_ns / 1e9, **tree}
         for name in publication.signals:
             signal = self._signals[name]
             _place(tree, signal.path or name, signal.raw_of(values[name]))
-        return json.dumps(tree, separators=(",", ":")).encode()
+        return _ENCODER.encode(tree).encode()
 
     def publications_every(self, period_s: float) -> tuple[Publication, ...]:
         """Returns the declared publications and one for each topic left over.
@@ -282,27 +287,31 @@ class Signals(Mapping[str, Signal]):
         )
 
 
+# Made once: json.loads and json.dumps with options make a new one per call.
+# Floats stay text until a signal has seen whether they are marked invalid:
+# 0.000E+99 is a legal zero.
+_DECODER = json.JSONDecoder(parse_float=str)
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _ABSENT = object()
 _UNREAD = object()
 
 
 def _loads(payload: bytes) -> Any:
     try:
-        # Floats stay text until a signal has seen whether they are marked
-        # invalid: 0.000E+99 is a legal zero.
-        return json.loads(payload, parse_float=str)
+        return _DECODER.decode(payload.decode())
     except (ValueError, RecursionError):
         return None
 
 
-def _steps(path: str) -> list[str | int]:
+@functools.cache
+def _steps(path: str) -> tuple[str | int, ...]:
     steps: list[str | int] = []
     for part in path.removeprefix("$.").split("."):
         name, *indices = part.split("[")
         if name:
             steps.append(name)
         steps.extend(int(index.rstrip("]")) for index in indices)
-    return steps
+    return tuple(steps)
 
 
 def _find(tree: Any, path: str) -> Any:
@@ -317,11 +326,11 @@ def _find(tree: Any, path: str) -> Any:
 
 
 def _place(tree: dict[str, Any], path: str, value: Any) -> None:
-    *way, last = _steps(path)
+    steps = _steps(path)
     here: Any = tree
-    for step in way:
+    for step in steps[:-1]:
         here = here.setdefault(step, {})
-    here[last] = value
+    here[steps[-1]] = value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
