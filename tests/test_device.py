@@ -62,6 +62,12 @@ class Tank:
         self.temp += inputs["heat"]
         return self.say(inputs)
 
+    def snapshot(self):
+        return self.temp
+
+    def restore(self, snapshot):
+        self.temp = snapshot
+
     def say(self, inputs):
         return {"temp": self.temp, "power": 1000 * inputs["heat"]}
 

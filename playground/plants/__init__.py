@@ -54,6 +54,15 @@ class Plant(Protocol):
         ...
 
 
+    def snapshot(self) -> Any:
+        """Returns all that decides what the plant will say, to come back to."""
+        ...
+
+    def restore(self, snapshot: Any) -> None:
+        """Goes back to a snapshot of this plant."""
+        ...
+
+
 BUILT_IN: dict[str, str] = {
     "lab_rig": "playground.plants.lab_rig:LabRig",
 }

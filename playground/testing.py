@@ -1,0 +1,208 @@
+"""Conformance suites for parts of your own: does it keep the rules of the house?
+
+Call them from a test: ``check_plant(lambda: MyPlant())``. Each raises
+`AssertionError` that says which rule was broken, where and with what. They need
+no pytest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pickle
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NoReturn
+from unittest import mock
+
+from playground.controllers import Controller
+from playground.plants import Plant
+from playground.signals import Signal, Signals
+
+Trajectory = list[Mapping[str, float]]
+
+
+def check_plant(make: Callable[[], Plant], *, steps: int = 300, seed: int = 0) -> None:
+    """Checks that a plant keeps the rules.
+
+    Deterministic for a seed, no wall clock, only and all declared signals, finite
+    values, inputs left alone, picklable in mid-run, and back to a snapshot.
+
+    Args:
+        make: Makes a new plant.
+        steps: Length of each trajectory.
+        seed: Of the random inputs, and handed to the plant.
+
+    Raises:
+        AssertionError: A rule is broken.
+    """
+    plant = make()
+    assert isinstance(plant, Plant), f"{plant!r} lacks a member of Plant"
+    assert plant.period_s > 0, f"period_s is {plant.period_s}; it must be above 0"
+    inputs = random_inputs(plant.signals, steps, seed)
+    with _no_wall_clock():
+        first = _trajectory(plant, inputs, seed)
+    _check_names(plant, first)
+    again = _trajectory(plant, inputs, seed)
+    _same(first, again, "after another reset with the same seed")
+    _same(first, _trajectory(make(), inputs, seed), "in a new plant of the same seed")
+    _check_continues(plant, inputs, seed, first)
+
+
+def _check_names(plant: Plant, trajectory: Trajectory) -> None:
+    declared = {signal.name for signal in plant.signals.with_role("measurement")}
+    for number, outputs in enumerate(trajectory):
+        said = set(outputs)
+        assert said == declared, (
+            f"step {number}: not declared: {sorted(said - declared)}, "
+            f"missing: {sorted(declared - said)}"
+        )
+        for name, value in outputs.items():
+            assert isinstance(value, float | int), (
+                f"step {number}: {name} is {value!r}, not a number"
+            )
+            assert math.isfinite(value), f"step {number}: {name} is {value}"
+
+
+def _check_continues(
+    plant: Plant, inputs: list[Mapping[str, float]], seed: int, whole: Trajectory
+) -> None:
+    half = len(inputs) // 2
+    _trajectory(plant, inputs[:half], seed)
+    copy = pickle.loads(pickle.dumps(plant))
+    snapshot = plant.snapshot()
+    rest = _continue(plant, inputs, half)
+    _same(whole[half + 1 :], rest, "after it was pickled and asked for a snapshot")
+    plant.restore(snapshot)
+    _same(rest, _continue(plant, inputs, half), "after it was restored from a snapshot")
+    _same(rest, _continue(copy, inputs, half), "in a copy made with pickle")
+
+
+def _trajectory(
+    plant: Plant, inputs: list[Mapping[str, float]], seed: int
+) -> Trajectory:
+    return [dict(plant.reset(seed=seed)), *_continue(plant, inputs, 0)]
+
+
+def _continue(
+    plant: Plant, inputs: list[Mapping[str, float]], begin: int
+) -> Trajectory:
+    return [
+        dict(plant.step((number + 1) * plant.period_s, inputs[number]))
+        for number in range(begin, len(inputs))
+    ]
+
+
+def _same(expected: Trajectory, got: Trajectory, when: str) -> None:
+    for number, (a, b) in enumerate(zip(expected, got, strict=True)):
+        for name in a:
+            assert a[name] == b[name], (
+                f"{when}, step {number} differs: {name} is {b[name]!r}, was {a[name]!r}"
+            )
+
+
+def check_controller(
+    make: Callable[[], Controller],
+    signals: Signals,
+    *,
+    steps: int = 300,
+    seed: int = 0,
+) -> None:
+    """Checks that a controller keeps the rules.
+
+    Deterministic for a seed, no wall clock, only declared commands, numbers that
+    are finite, measurements left alone, picklable in mid-run.
+
+    Args:
+        make: Makes a new controller.
+        signals: What it may measure and command.
+        steps: Number of decisions.
+        seed: Of the random measurements, and handed to the controller.
+
+    Raises:
+        AssertionError: A rule is broken.
+    """
+    controller = make()
+    assert controller.period_s > 0, f"period_s is {controller.period_s}"
+    for name in (*controller.measures, *controller.commands):
+        assert name in signals, f"there is no signal {name!r}"
+    for name in controller.commands:
+        role = signals[name].role
+        assert role == "command", f"{name} is a {role}, not a command"
+    generator = random.Random(seed)
+    values = [
+        MappingProxyType(
+            {name: _draw(generator, signals[name]) for name in controller.measures}
+        )
+        for _ in range(steps)
+    ]
+
+    def decide(subject: Controller, begin: int) -> list[dict[str, float]]:
+        return [
+            dict(subject.step(number * subject.period_s, values[number]))
+            for number in range(begin, steps)
+        ]
+
+    with _no_wall_clock():
+        controller.reset(seed=seed)
+        first = decide(controller, 0)
+    for number, commands in enumerate(first):
+        unknown = set(commands) - set(controller.commands)
+        assert not unknown, f"step {number}: commands not declared: {sorted(unknown)}"
+        for name, value in commands.items():
+            assert math.isfinite(value), f"step {number}: {name} is {value}"
+    controller.reset(seed=seed)
+    assert decide(controller, 0) == first, "after a reset it decides otherwise"
+    other = make()
+    other.reset(seed=seed)
+    for number in range(steps // 2):
+        other.step(number * other.period_s, values[number])
+    copy = pickle.loads(pickle.dumps(other))
+    rest = decide(copy, steps // 2)
+    assert rest == first[steps // 2 :], "a copy made with pickle decides otherwise"
+
+
+def random_inputs(signals: Signals, steps: int, seed: int) -> list[Mapping[str, float]]:
+    """Returns admissible inputs that jump now and then, one mapping per step.
+
+    Args:
+        signals: Commands and disturbances are drawn from their range; without
+            one, around their initial value.
+        steps: How many.
+        seed: Equal seeds give equal inputs.
+    """
+    generator = random.Random(seed)
+    subject = signals.with_role("command", "disturbance")
+    held = {
+        s.name: s.initial if s.initial is not None else _draw(generator, s)
+        for s in subject
+    }
+    inputs = []
+    for _ in range(steps):
+        for signal in subject:
+            if generator.random() < 0.05:
+                held[signal.name] = _draw(generator, signal)
+        # A part that writes into what it is given fails at once.
+        inputs.append(MappingProxyType(dict(held)))
+    return list(inputs)
+
+
+def _draw(generator: random.Random, signal: Signal) -> float:
+    middle = signal.initial or 0.0
+    low, high = signal.range or (middle - 10.0, middle + 10.0)
+    return generator.uniform(low, high)
+
+
+@contextlib.contextmanager
+def _no_wall_clock() -> Iterator[None]:
+    def refuse(*_: Any) -> NoReturn:
+        raise AssertionError(
+            "the part reads or waits for the wall clock; its time is the argument 'now'"
+        )
+
+    with contextlib.ExitStack() as stack:
+        for name in ("time", "time_ns", "monotonic", "monotonic_ns", "sleep"):
+            stack.enter_context(mock.patch.object(time, name, refuse))
+        yield
