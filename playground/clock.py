@@ -174,6 +174,15 @@ class RealtimeClock(VirtualClock):
         """
         self._inbox.put(action)
 
+    def catch_up(self) -> None:
+        """Does what was injected and has not been done, without waiting."""
+        while True:
+            try:
+                action = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            action()
+
     def step(self) -> None:
         """Waits until the next event is due, then processes it."""
         if self._anchor_s is None:
