@@ -1,0 +1,17 @@
+"""The bus over a real broker.
+
+`MqttBus` is `playground.bus.Bus` with paho underneath; `BrokerUrl` and `Tls`
+say where the broker is and how to get in.
+"""
+
+from playground.mqtt.connection import MqttBus, MqttConnection
+from playground.mqtt.url import PASSWORD_VARIABLE, BrokerUrl, Tls, find_password
+
+__all__ = [
+    "PASSWORD_VARIABLE",
+    "BrokerUrl",
+    "MqttBus",
+    "MqttConnection",
+    "Tls",
+    "find_password",
+]
