@@ -46,10 +46,14 @@ class LockstepClock(VirtualClock):
 
     def __init__(self, start_ns: int = DEFAULT_START_NS) -> None:
         super().__init__(start_ns)
+        self.before_first: Callable[[], object] | None = None
         self.after_instant: Callable[[], object] = lambda: None
 
     def step(self) -> None:
         """Processes the next event; after the last one of an instant, tells."""
+        if self.before_first is not None:
+            before_first, self.before_first = self.before_first, None
+            before_first()
         super().step()
         if self.peek() > self._now:
             # It may put new events into this very instant; then the next step
@@ -91,10 +95,13 @@ class LockstepBus:
         self._turn: str | None = None
         self._sent = 0
         self._begun = False
+        self._closed = False
         self._started = False
         self._link: Connection = broker.connect("playground-run", self._inbox.put)
         self._link.subscribe("#", qos=2)
         self._begin()
+        # A client that is still connecting would miss what is said first.
+        clock.before_first = self._greet
         clock.after_instant = self.settle
 
     def connect(
@@ -138,8 +145,6 @@ class LockstepBus:
         self._await(lambda: not self._expected, "the broker")
         if not self.clients:
             return
-        if not self._started:
-            self._greet()
         heard = -1
         # An answer may provoke an answer. Go round until nobody has said
         # anything since everybody was last asked.
@@ -151,6 +156,9 @@ class LockstepBus:
 
     def close(self) -> None:
         """Tells the clients that the run is over, and leaves the broker."""
+        if self._closed:
+            return
+        self._closed = True
         if self._started:
             self._say({"end": True, "now": self.clock.now})
         self._link.disconnect()
@@ -163,7 +171,7 @@ class LockstepBus:
 
     def _greet(self) -> None:
         """Repeats the first tick until every client is there."""
-        self._started = True
+        self._started = bool(self.clients)
         give_up = time.monotonic() + self.deadline_s
         for client in self.clients:
             while client not in self._answers:

@@ -1,23 +1,29 @@
-"""Conformance suites for parts of your own: does it keep the rules of the house?
+"""For tests of your own parts: conformance suites, and a client for lockstep runs.
 
-Call them from a test: ``check_plant(lambda: MyPlant())``. Each raises
-`AssertionError` that says which rule was broken, where and with what. They need
-no pytest.
+Call a suite from a test: ``check_plant(lambda: MyPlant())``. Each raises
+`AssertionError` that says which rule was broken, where and with what. Nothing
+here needs pytest.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import pickle
+import queue
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn
 from unittest import mock
 
 from playground.controllers import Controller
+from playground.errors import ConnectionFailed
+from playground.lockstep import ACK_TOPIC, TICK_TOPIC
+from playground.message import Message
+from playground.mqtt import MqttBus
 from playground.plants import Plant
 from playground.signals import Signal, Signals
 
@@ -101,6 +107,94 @@ def _same(expected: Trajectory, got: Trajectory, when: str) -> None:
             assert a[name] == b[name], (
                 f"{when}, step {number} differs: {name} is {b[name]!r}, was {a[name]!r}"
             )
+
+
+class LockstepClient:
+    """A program outside the run that keeps its time; see docs/clock-protocol.md.
+
+    ::
+
+        def act(now, messages, client):
+            for message in messages:
+                client.publish("lab/valve", b"1")
+
+        LockstepClient(url, "my-control", act, filters=["lab/#"]).run()
+
+    Args:
+        url: The broker of the run.
+        client_id: As the scenario names it.
+        act: Called at each instant with the time in seconds since the start,
+            the messages since the last call and this client; what it returns is
+            the time at which it wants to be called again even if nothing else
+            happens, or None.
+        filters: What it listens to.
+        password: For the user in the URL.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        act: Callable[[float, list[Message], LockstepClient], float | None],
+        *,
+        filters: Sequence[str] = (),
+        password: str | None = None,
+    ) -> None:
+        self.client_id = client_id
+        self._act = act
+        self._heard: list[Message] = []
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        bus = MqttBus(url, password=password)
+        self._connection = bus.connect(client_id, self._inbox.put)
+        for topic_filter in (TICK_TOPIC, *filters):
+            self._connection.subscribe(topic_filter)
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False
+    ) -> None:
+        """Says something at this instant."""
+        self._connection.publish(topic, payload, qos=qos, retain=retain)
+
+    def run(self, *, patience_s: float = 60.0) -> None:
+        """Takes part until the run is over.
+
+        Args:
+            patience_s: Wall seconds without a message after which it gives up.
+
+        Raises:
+            ConnectionFailed: Nothing was heard for that long.
+        """
+        try:
+            while True:
+                try:
+                    message = self._inbox.get(timeout=patience_s)
+                except queue.Empty:
+                    raise ConnectionFailed(
+                        f"Client {self.client_id!r} heard no tick on {TICK_TOPIC} for "
+                        f"{patience_s:g} s.",
+                        "start the run, and name this client in it",
+                    ) from None
+                if message.topic != TICK_TOPIC:
+                    self._heard.append(message)
+                elif not self._take_turn(json.loads(message.payload)):
+                    return
+        finally:
+            self._connection.disconnect()
+
+    def _take_turn(self, tick: dict[str, Any]) -> bool:
+        if tick.get("end"):
+            return False
+        if tick.get("client") == self.client_id:
+            answer: dict[str, Any] = {"tick": tick["tick"]}
+            if tick["tick"]:
+                heard, self._heard = self._heard, []
+                wake_up = self._act(tick["now"], heard, self)
+                if wake_up is not None:
+                    answer["next"] = wake_up
+            self._connection.publish(
+                ACK_TOPIC + self.client_id, json.dumps(answer).encode()
+            )
+        return True
 
 
 def check_controller(
