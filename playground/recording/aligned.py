@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from playground.errors import PlaygroundError
-from playground.recording.columns import SCHEMA
+from playground.recording.columns import SCHEMA, byte_list, numbers, values
 from playground.signals import Signal, Signals
 
 if TYPE_CHECKING:
@@ -78,13 +78,13 @@ def align(
             axis = axis[axis >= start_ns]
     else:
         axis = _grid(recording, period_s, start_ns, end_ns)
-    columns: list[pa.Array] = [pa.array(axis).cast(SCHEMA.field("time").type)]
+    columns: list[pa.Array] = [numbers(axis, SCHEMA.field("time").type)]
     for signal in signals.values():
         times, values = said[signal.name]
         held = _hold(axis, times, values)
         if how == "mean" and signal.role == "measurement" and period_s is not None:
             held = _mean(axis, _step_ns(period_s), times, values, held)
-        columns.append(pa.array(held))
+        columns.append(numbers(held))
     return pa.Table.from_arrays(columns, names=["time", *signals])
 
 
@@ -142,20 +142,20 @@ def _decode(table: pa.Table, known: Signals) -> list[tuple[str, Times, Values]]:
     """Returns ``(signal, times, values)`` of what a table says."""
     found = []
     for batch in table.combine_chunks().to_batches():
-        when = batch.column("time").cast(pa.int64()).to_numpy()
+        when = values(batch.column("time"))
         topic = batch.column("topic")
-        codes = topic.indices.to_numpy()
+        codes = values(topic.indices)
         payloads = batch.column("payload")
         for code in np.unique(codes).tolist():
             rows = np.flatnonzero(codes == code)
             name = topic.dictionary[code].as_py()
             # Equal payloads mean equal values: each is decoded once.
-            encoded = payloads.take(pa.array(rows)).dictionary_encode()
-            place = encoded.indices.to_numpy()
+            encoded = payloads.take(numbers(rows)).dictionary_encode()
+            place = values(encoded.indices)
             here = [signal.name for signal in known.by_topic.get(name, ())]
             table_of = {one: np.zeros(len(encoded.dictionary)) for one in here}
             named = {one: np.zeros(len(encoded.dictionary), bool) for one in here}
-            for number, payload in enumerate(encoded.dictionary.to_pylist()):
+            for number, payload in enumerate(byte_list(encoded.dictionary)):
                 for one, value in known.decode(name, payload):
                     table_of[one][number] = value
                     named[one][number] = True
@@ -210,8 +210,3 @@ def _mean(
     with np.errstate(invalid="ignore", divide="ignore"):
         means = sums / counts
     return np.where(heard > 0, means, held)
-
-
-def columns_of(table: pa.Table, names: Sequence[str]) -> Values:
-    """Returns columns of an aligned table as an array [rows, names]."""
-    return np.stack([table.column(name).to_numpy() for name in names], axis=1)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from playground import __version__
@@ -21,6 +23,8 @@ WRITER = f"mqtt-playground {__version__}"
 PREFIX = "playground."
 """Before every key of the file's key-value metadata; the values are JSON."""
 
+_BINARY = pa.binary()
+_DTYPES = {(64, False): "<i8", (32, False): "<i4", (8, True): "u1"}
 _NAME = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
@@ -62,11 +66,130 @@ def decode_metadata(pairs: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     }
 
 
-def encode_names(names: pa.Array) -> pa.DictionaryArray:
-    """Dictionary-encodes strings, or binary that is known to be UTF-8."""
-    encoded = names.dictionary_encode()
-    if names.type == pa.string():
-        return encoded
+# pyarrow imports pandas, which takes most of a second, as soon as `pa.array` is
+# called; arrays are therefore made from buffers here.
+
+
+def numbers(array: npt.NDArray[Any], kind: pa.DataType | None = None) -> pa.Array:
+    """Returns an array of numbers over the memory of a NumPy array.
+
+    Args:
+        array: Contiguous.
+        kind: Arrow type of the same width; None: the one of ``array``.
+    """
+    if kind is None:
+        kind = pa.from_numpy_dtype(array.dtype)
+    return pa.Array.from_buffers(kind, len(array), [None, pa.py_buffer(array)])
+
+
+def flags(array: npt.NDArray[np.bool_]) -> pa.Array:
+    """Returns an array of booleans."""
+    bits = np.packbits(array, bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(array), [None, pa.py_buffer(bits)])
+
+
+def byte_strings(
+    strings: Sequence[bytes | None], kind: pa.DataType = _BINARY
+) -> pa.Array:
+    """Returns an array of byte strings, or of strings given as UTF-8."""
+    present = [string or b"" for string in strings]
+    count = len(present)
+    bounds = np.zeros(count + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, present), np.int64, count), out=bounds[1:])
+    mask = None
+    if None in strings:
+        known = np.fromiter((string is not None for string in strings), bool, count)
+        mask = pa.py_buffer(np.packbits(known, bitorder="little"))
+    data = pa.py_buffer(b"".join(present))
+    return pa.Array.from_buffers(kind, count, [mask, pa.py_buffer(bounds), data])
+
+
+def names(strings: Sequence[str | None]) -> pa.DictionaryArray:
+    """Returns a dictionary-encoded array of strings."""
+    numbered: dict[str | None, int] = {}
+    codes = [numbered.setdefault(name, len(numbered)) for name in strings]
+    indices = np.array(codes, np.int32)
+    spelled = [(name or "").encode() for name in numbered]
+    mask = None
+    if None in numbered:
+        known = indices != numbered[None]
+        mask = pa.py_buffer(np.packbits(known, bitorder="little"))
+    return pa.DictionaryArray.from_arrays(
+        pa.Array.from_buffers(pa.int32(), len(indices), [mask, pa.py_buffer(indices)]),
+        byte_strings(spelled, pa.string()),
+    )
+
+
+def values(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Returns numbers, booleans, or times in nanoseconds as a NumPy array.
+
+    What stands at a null is undefined; see `valid`.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_boolean(column.type):
+        return _bits(column, 1).view(np.bool_)
+    dtype = np.dtype(_DTYPES[column.type.bit_width, str(column.type)[0] == "u"])
+    buffer = column.buffers()[1]
+    if buffer is None:
+        return np.zeros(len(column), dtype)
+    stop = column.offset + len(column)
+    found: npt.NDArray[Any] = np.frombuffer(buffer, dtype, stop)
+    return found[column.offset :]
+
+
+def valid(column: pa.Array) -> npt.NDArray[np.bool_]:
+    """Returns where an array is not null."""
+    if column.buffers()[0] is None:
+        return np.ones(len(column), np.bool_)
+    return _bits(column, 0).view(np.bool_)
+
+
+def _bits(column: pa.Array, number: int) -> npt.NDArray[np.uint8]:
+    buffer = column.buffers()[number]
+    if buffer is None:
+        return np.zeros(len(column), np.uint8)
+    raw = np.frombuffer(buffer, np.uint8)
+    stop = column.offset + len(column)
+    return np.unpackbits(raw, count=stop, bitorder="little")[column.offset :]
+
+
+def offsets(column: pa.Array) -> npt.NDArray[np.int32]:
+    """Returns where byte strings begin in their buffer, and where the last ends."""
+    buffer = column.buffers()[1]
+    if buffer is None:
+        return np.zeros(len(column) + 1, np.int32)
+    stop = column.offset + len(column) + 1
+    return np.frombuffer(buffer, np.int32, stop)[column.offset :]
+
+
+def byte_list(column: pa.Array) -> list[bytes]:
+    """Returns byte strings without nulls as a list."""
+    bounds = offsets(column)
+    data = column.buffers()[2]
+    if data is None:
+        return [b""] * len(column)
+    first = int(bounds[0])
+    raw = data[first : int(bounds[-1])].to_pybytes()
+    places = (bounds - first).tolist()
+    return [raw[start:stop] for start, stop in pairwise(places)]
+
+
+def name_list(column: pa.DictionaryArray) -> list[Any]:
+    """Returns dictionary-encoded strings as a list; one object per name."""
+    known = column.dictionary.to_pylist()
+    if column.null_count == len(column):
+        return [None] * len(column)
+    indices = values(column.indices)
+    if column.null_count:
+        indices = np.where(valid(column.indices), indices, len(known))
+        known.append(None)
+    return [known[index] for index in indices.tolist()]
+
+
+def encode_names(column: pa.Array) -> pa.DictionaryArray:
+    """Dictionary-encodes binary that is known to be UTF-8."""
+    encoded = column.dictionary_encode()
     return pa.DictionaryArray.from_arrays(
         encoded.indices, encoded.dictionary.cast(pa.string())
     )
@@ -80,21 +203,24 @@ def to_batch(messages: Sequence[Message], seqs: Sequence[int]) -> pa.RecordBatch
         seqs: Their sequence numbers, as many.
     """
     if not messages:
-        return pa.RecordBatch.from_pylist([], schema=SCHEMA)
+        return pa.RecordBatch.from_arrays(
+            [pa.nulls(0, field.type) for field in SCHEMA], schema=SCHEMA
+        )
     times, topics, payloads, qos, retain, dup, clients, properties, kinds = zip(
         *messages, strict=True
     )
+    spelled = [text if text is None else text.encode() for text in properties]
     arrays = [
-        pa.array(np.array(times, np.int64)).cast(SCHEMA.field("time").type),
-        pa.array(np.array(seqs, np.int64)),
-        encode_names(pa.array(kinds, pa.string())),
-        encode_names(pa.array(topics, pa.string())),
-        pa.array(payloads, pa.binary()),
-        pa.array(qos, pa.uint8()),
-        pa.array(retain, pa.bool_()),
-        pa.array(dup, pa.bool_()),
-        encode_names(pa.array(clients, pa.string())),
-        pa.array(properties, pa.string()),
+        numbers(np.array(times, np.int64), SCHEMA.field("time").type),
+        numbers(np.array(seqs, np.int64)),
+        names(kinds),
+        names(topics),
+        byte_strings(payloads),
+        numbers(np.array(qos, np.uint8)),
+        flags(np.array(retain, bool)),
+        flags(np.array(dup, bool)),
+        names(clients),
+        byte_strings(spelled, pa.string()),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
@@ -123,24 +249,14 @@ def to_messages(table: pa.Table, *, rows: int = 16_384) -> Iterator[Message]:
     """
     for batch in table.to_batches(max_chunksize=rows):
         columns = (
-            batch.column("time").cast(pa.int64()).to_numpy().tolist(),
-            _names(batch.column("topic")),
-            batch.column("payload").to_pylist(),
-            batch.column("qos").to_numpy().tolist(),
-            batch.column("retain").to_pylist(),
-            batch.column("dup").to_pylist(),
-            _names(batch.column("client")),
+            values(batch.column("time")).tolist(),
+            name_list(batch.column("topic")),
+            byte_list(batch.column("payload")),
+            values(batch.column("qos")).tolist(),
+            values(batch.column("retain")).tolist(),
+            values(batch.column("dup")).tolist(),
+            name_list(batch.column("client")),
             batch.column("properties").to_pylist(),
-            _names(batch.column("kind")),
+            name_list(batch.column("kind")),
         )
         yield from map(Message._make, zip(*columns, strict=True))
-
-
-def _names(column: pa.DictionaryArray) -> list[Any]:
-    """Returns dictionary-encoded strings as a list; one object per name."""
-    names = column.dictionary.to_pylist()
-    if column.null_count == len(column):
-        return [None] * len(column)
-    if column.null_count:
-        return [None if i is None else names[i] for i in column.indices.to_pylist()]
-    return [names[i] for i in column.indices.to_numpy().tolist()]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from playground.message import Message
-from playground.recording.columns import SCHEMA, to_batches
+from playground.recording.columns import SCHEMA, offsets, to_batches, valid, values
 
 _NULL = 0xFFFF_FFFF
 
@@ -55,11 +55,7 @@ class _Fixed:
         self._values = hashlib.sha256()
 
     def update(self, column: pa.Array) -> None:
-        if pa.types.is_timestamp(column.type):
-            column = column.cast(pa.int64())
-        elif pa.types.is_boolean(column.type):
-            column = column.cast(pa.uint8())
-        self._values.update(_bytes(column.to_numpy()))
+        self._values.update(_bytes(values(column)))
 
     def digests(self) -> list[bytes]:
         return [self._values.digest()]
@@ -76,17 +72,11 @@ class _Sized:
         lengths = np.full(len(column), _NULL, "<u4")
         if column.null_count < len(column):
             present = column.drop_null() if column.null_count else column
-            _, offset_buffer, data = present.buffers()
-            offsets = np.frombuffer(offset_buffer, np.int32)[
-                present.offset : present.offset + len(present) + 1
-            ]
-            filled = np.diff(offsets)
-            if column.null_count:
-                lengths[column.is_valid().to_numpy(zero_copy_only=False)] = filled
-            else:
-                lengths[:] = filled
+            bounds = offsets(present)
+            lengths[valid(column)] = np.diff(bounds)
+            data = present.buffers()[2]
             if data is not None:
-                self._data.update(memoryview(data)[offsets[0] : offsets[-1]])
+                self._data.update(memoryview(data)[bounds[0] : bounds[-1]])
         self._lengths.update(_bytes(lengths))
 
     def digests(self) -> list[bytes]:
@@ -105,7 +95,9 @@ class _Named:
         if not len(column):
             return
         names = column.dictionary.to_pylist()
-        indices = column.indices.fill_null(len(names)).to_numpy()
+        indices = values(column.indices)
+        if column.null_count:
+            indices = np.where(valid(column.indices), indices, len(names))
         numbers = [self._numbers.get(name, -1) for name in names]
         if -1 in numbers:
             used, first = np.unique(indices, return_index=True)

@@ -35,7 +35,13 @@ import pyarrow as pa
 
 from playground.errors import ExitCode, FileFormatError, PlaygroundError
 from playground.message import KINDS, Message
-from playground.recording.columns import SCHEMA, encode_names
+from playground.recording.columns import (
+    SCHEMA,
+    byte_strings,
+    encode_names,
+    flags,
+    numbers,
+)
 
 MAGIC: Final = b"PLAYGROUND JOURNAL 1\n"
 SALT_BYTES: Final = 16
@@ -48,6 +54,7 @@ _FRAME = struct.Struct("<II")
 _HEADER = struct.Struct("<BBBBqqHHI")
 _FRAMED_HEADER = struct.Struct("<IIBBBBqqHHI")
 _RETAIN, _DUP, _CLIENT, _PROPERTIES = 1, 2, 4, 8
+_KIND_NAMES = byte_strings([kind.encode() for kind in KINDS], pa.string())
 _KIND_NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 _HEADER_DTYPE = np.dtype(
     [
@@ -129,6 +136,8 @@ class JournalWriter:
         if not lock(self._descriptor):  # pragma: no cover - nobody else has it
             raise RecordingStopped(f"{path} is locked by another program.")
         salt = os.urandom(SALT_BYTES)
+        while not zlib.crc32(salt):  # or zeros would be frames of length 0
+            salt = os.urandom(SALT_BYTES)
         self.identity = salt.hex()
         self._seed = zlib.crc32(salt)
         self._write(MAGIC + salt)
@@ -304,9 +313,9 @@ class JournalReader:
                 break
             filled += got
             last = place + filled >= self._size
-            starts, stops, used = self._walk(buffer, filled, place, last=last)
+            starts, used = self._walk(buffer, filled, place, last=last)
             if starts:
-                yield from self._messages(buffer, starts, stops)
+                yield from self._messages(buffer, starts)
             buffer, filled, place = self._advance(buffer, filled, place, used)
 
     def _advance(
@@ -325,21 +334,22 @@ class JournalReader:
 
     def _walk(
         self, buffer: npt.NDArray[np.uint8], filled: int, place: int, *, last: bool
-    ) -> tuple[list[int], list[int], int]:
-        """Finds the whole frames; returns where bodies start and stop, and used."""
-        view = buffer.data
+    ) -> tuple[list[int], int]:
+        """Finds the whole frames; returns where bodies start, and bytes used."""
+        view = buffer.data[:filled]
         unpack, crc32, seed = _FRAME.unpack_from, zlib.crc32, self._seed
         starts: list[int] = []
-        stops: list[int] = []
+        add = starts.append
         position = 0
         room = self._size - place
         while position + 8 <= filled:
+            # The one loop in Python; a slice that runs past the end is short
+            # and its sum therefore wrong.
             length, crc = unpack(view, position)
             start = position + 8
             stop = start + length
-            if length and stop <= filled and crc32(view[start:stop], seed) == crc:
-                starts.append(start)
-                stops.append(stop)
+            if crc32(view[start:stop], seed) == crc:
+                add(start)
                 position = stop
                 continue
             if 0 < length <= _LARGEST_BODY and filled < stop <= room:
@@ -357,7 +367,7 @@ class JournalReader:
         if last:
             self._lose(place + position, filled - position)
             position = filled
-        return starts, stops, position
+        return starts, position
 
     def _resume(
         self, buffer: npt.NDArray[np.uint8], position: int, filled: int
@@ -389,10 +399,11 @@ class JournalReader:
         self.reasons.append(f"{length} bytes {where}, from byte {place}")
 
     def _messages(
-        self, buffer: npt.NDArray[np.uint8], starts: list[int], stops: list[int]
+        self, buffer: npt.NDArray[np.uint8], starts: list[int]
     ) -> Iterator[pa.RecordBatch]:
         begin = np.array(starts, np.int64)
-        end = np.array(stops, np.int64)
+        lengths = np.ndarray((len(buffer) - 3,), "<u4", buffer, strides=(1,))
+        end = begin + lengths[begin - _FRAME.size]
         is_message = buffer[begin] == MESSAGE
         if not is_message.all():
             for start, stop in zip(
@@ -403,8 +414,12 @@ class JournalReader:
             if not len(begin):
                 return
         width = _HEADER.size
-        raw = buffer[begin[:, None] + np.arange(width)]
-        head = raw.view(_HEADER_DTYPE)[:, 0]
+        # Headers begin at any byte: a view with a stride of one byte holds one
+        # at each place, and the wanted ones are copied out.
+        everywhere = np.ndarray(
+            (len(buffer) - width + 1,), _HEADER_DTYPE, buffer, strides=(1,)
+        )
+        head = everywhere[begin]
         topic = begin + width
         client = topic + head["topic"]
         properties = client + head["client"]
@@ -418,24 +433,22 @@ class JournalReader:
             len(bounds) - 1,
             [None, pa.py_buffer(bounds), pa.py_buffer(buffer)],
         )
-        first = np.arange(0, len(bounds), 5)
-        flags = head["flags"]
+        first = np.arange(0, len(bounds), 5, dtype=np.int64)
+        bits = head["flags"]
         kinds = pa.DictionaryArray.from_arrays(
-            pa.array(head["kind"].astype(np.int32)), pa.array(KINDS, pa.string())
+            numbers(head["kind"].astype(np.int32)), _KIND_NAMES
         )
         arrays = [
-            pa.array(np.ascontiguousarray(head["time"])).cast(
-                SCHEMA.field("time").type
-            ),
-            pa.array(np.ascontiguousarray(head["seq"])),
+            numbers(np.ascontiguousarray(head["time"]), SCHEMA.field("time").type),
+            numbers(np.ascontiguousarray(head["seq"])),
             kinds,
-            encode_names(pieces.take(pa.array(first))),
-            pieces.take(pa.array(first + 3)),
-            pa.array(np.ascontiguousarray(head["qos"])),
-            pa.array((flags & _RETAIN) != 0),
-            pa.array((flags & _DUP) != 0),
-            encode_names(_where(flags & _CLIENT, pieces, first + 1)),
-            _where(flags & _PROPERTIES, pieces, first + 2).cast(pa.string()),
+            encode_names(pieces.take(numbers(first))),
+            pieces.take(numbers(first + 3)),
+            numbers(np.ascontiguousarray(head["qos"])),
+            flags((bits & _RETAIN) != 0),
+            flags((bits & _DUP) != 0),
+            encode_names(_where(bits & _CLIENT, pieces, first + 1)),
+            _where(bits & _PROPERTIES, pieces, first + 2).cast(pa.string()),
         ]
         self.count += len(begin)
         self.next_seq = max(self.next_seq, int(head["seq"].max()) + 1)
@@ -450,9 +463,11 @@ class JournalReader:
 
 
 def _where(
-    present: npt.NDArray[np.uint8], pieces: pa.Array, index: npt.NDArray[np.int64]
+    present: npt.NDArray[Any], pieces: pa.Array, index: npt.NDArray[np.int64]
 ) -> pa.Array:
     """Takes pieces where they are present, null elsewhere."""
     if not present.any():
         return pa.nulls(len(present), pa.binary())
-    return pieces.take(pa.array(index, mask=present == 0))
+    valid = pa.py_buffer(np.packbits(present != 0, bitorder="little"))
+    chosen = pa.Array.from_buffers(pa.int64(), len(index), [valid, pa.py_buffer(index)])
+    return pieces.take(chosen)

@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 
 from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.message import KINDS, Message, TopicFilters
-from playground.recording.columns import COLUMNS, SCHEMA, to_messages
+from playground.recording.columns import COLUMNS, SCHEMA, flags, to_messages, values
 from playground.recording.content import ContentHash
 from playground.recording.journal import SUFFIX, journal_of
 from playground.recording.recovery import (
@@ -465,7 +465,7 @@ class Query:
         keys = reader.read(group, needed)
         mask = np.ones(len(keys), bool)
         if by_time:
-            times = keys.column("time").cast(pa.int64()).to_numpy()
+            times = values(keys.column("time"))
             if self.start_ns is not None:
                 mask &= times >= self.start_ns
             if self.end_ns is not None:
@@ -486,14 +486,14 @@ class Query:
         first_row, rows_wanted = int(chosen[0]), len(chosen)
         if int(chosen[-1]) - first_row + 1 == rows_wanted:
             return rows.slice(first_row, rows_wanted)
-        return rows.filter(pa.array(mask))
+        return rows.filter(flags(mask))
 
 
 def _pick(column: pa.ChunkedArray, wanted: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
     masks = []
     for chunk in column.chunks:
         answers = [wanted(name) for name in chunk.dictionary.to_pylist()]
-        masks.append(np.array(answers, bool)[chunk.indices.to_numpy()])
+        masks.append(np.array(answers, bool)[values(chunk.indices)])
     return np.concatenate(masks) if masks else np.zeros(0, bool)
 
 

@@ -18,6 +18,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +71,7 @@ class Damage:
 class SealWriter:
     """Writes a sealed file under a temporary name beside its target.
 
-    Memory is bounded by one row group. Nothing appears under the target's name
+    Memory is bounded by two row groups. Nothing appears under the target's name
     before `publish`.
 
     Args:
@@ -82,6 +83,9 @@ class SealWriter:
         self.temporary = target.with_name(f".{target.name}.sealing")
         self.content = ContentHash()
         self._writer: pq.ParquetWriter | None = None
+        # Compression and hashing leave Python's lock free for the next group.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="seal")
+        self._working: Future[None] | None = None
         self._pending: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0
@@ -110,9 +114,20 @@ class SealWriter:
         self._bytes += size
 
     def _flush(self) -> None:
-        table = pa.Table.from_batches(self._pending, SCHEMA)
-        table = table.unify_dictionaries().combine_chunks()
+        """Hands a row group to the worker; waits for the one before."""
+        pending = self._pending
         self._pending, self._rows, self._bytes = [], 0, 0
+        self._wait()
+        self._working = self._worker.submit(self._write_group, pending)
+
+    def _wait(self) -> None:
+        if self._working is not None:
+            working, self._working = self._working, None
+            working.result()
+
+    def _write_group(self, batches: list[pa.RecordBatch]) -> None:
+        table = pa.Table.from_batches(batches, SCHEMA)
+        table = table.unify_dictionaries().combine_chunks()
         self.content.update(table)
         with _disk(self.target):
             if self._writer is None:
@@ -148,8 +163,10 @@ class SealWriter:
             RecordingStopped: The disk did not take it, or gave back something
                 else than was written.
         """
-        if self._pending or self._writer is None:
+        if self._pending or not self.content.count:
             self._flush()
+        self._wait()
+        self._worker.shutdown()
         writer = self._writer
         assert writer is not None
         complete = {
@@ -166,8 +183,8 @@ class SealWriter:
         back = SealedFile(self.temporary.as_posix(), pafs.LocalFileSystem())
         found = ContentHash()
         try:
-            for group in range(back.groups):
-                found.update(back.read(group))
+            for table in back.read_all():
+                found.update(table)
         except FileFormatError as error:
             raise RecordingStopped(
                 f"What was written reads back damaged: {error}."
@@ -193,6 +210,7 @@ class SealWriter:
 
     def discard(self) -> None:
         """Leaves nothing behind."""
+        self._worker.shutdown(cancel_futures=True)
         with contextlib.suppress(Exception):
             if self._writer is not None:
                 self._writer.close()
@@ -481,6 +499,20 @@ class SealedFile:
         """
         with self.opened() as reader:
             return reader.read(group)
+
+    def read_all(self) -> Iterator[pa.Table]:
+        """Reads row group after row group, the next one while one is used.
+
+        Raises:
+            FileFormatError: One is damaged.
+        """
+        with self.opened() as reader, ThreadPoolExecutor(1) as ahead:
+            coming = [ahead.submit(reader.read, n) for n in range(self.groups)[:1]]
+            for group in range(1, self.groups + 1):
+                table = coming.pop().result()
+                if group < self.groups:
+                    coming.append(ahead.submit(reader.read, group))
+                yield table
 
     def scan(self) -> Iterator[Damage]:
         """Reads every byte and names the places that are not as written."""

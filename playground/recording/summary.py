@@ -14,6 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from playground.message import KINDS
+from playground.recording.columns import (
+    byte_list,
+    name_list,
+    numbers,
+    offsets,
+    valid,
+    values,
+)
 
 if TYPE_CHECKING:
     from playground.recording.reader import Recording
@@ -183,34 +191,30 @@ def summarize(recording: Recording) -> Summary:
     clients: set[str] = set()
     gaps: list[Gap] = []
     rows = 0
-    first_seq: int | None = None
-    next_seq = 0
+    # A later part of a recording, opened alone, begins where the others end.
+    first_seq = int(recording.parts[0].metadata.get("first_seq", 0))
+    next_seq = first_seq
     disorder = False
     last_ns: int | None = None
     columns = ("time", "seq", "kind", "topic", "payload", "qos", "retain", "client")
     for table in recording.tables(kinds=KINDS, columns=columns):
         for batch in table.to_batches():
-            times = batch.column("time").cast(pa.int64()).to_numpy()
-            seqs = batch.column("seq").to_numpy()
+            times = values(batch.column("time"))
+            seqs = values(batch.column("seq"))
             rows += batch.num_rows
-            first_seq = int(seqs[0]) if first_seq is None else first_seq
-            next_seq = int(seqs[-1]) + 1
+            next_seq = max(next_seq, int(seqs.max()) + 1)
             disorder |= bool((np.diff(times) < 0).any())
             disorder |= last_ns is not None and int(times[0]) < last_ns
             last_ns = int(times[-1])
-            clients.update(
-                batch.column("client")
-                .drop_null()
-                .unique()
-                .dictionary_decode()
-                .to_pylist()
-            )
-            _count(batch, kinds, gaps)
+            clients.update(_used(batch.column("client")))
+            for kind, number in _used(batch.column("kind")).items():
+                kinds[kind] = kinds.get(kind, 0) + number
+            gaps.extend(_gaps(batch))
             _take_topics(batch, times, topics)
     stated = recording.metadata.get("next_seq")
     if isinstance(stated, int):
         next_seq = max(next_seq, stated)
-    losses = max(0, next_seq - rows) if rows or next_seq else 0
+    losses = max(0, next_seq - first_seq - rows)
     warnings = list(_warnings(recording, losses=losses, gaps=gaps, disorder=disorder))
     return Summary(
         paths=recording.paths,
@@ -232,49 +236,41 @@ def summarize(recording: Recording) -> Summary:
     )
 
 
-def _count(batch: pa.RecordBatch, kinds: dict[str, int], gaps: list[Gap]) -> None:
-    for entry in batch.column("kind").dictionary_decode().value_counts().to_pylist():
-        kinds[entry["values"]] = kinds.get(entry["values"], 0) + entry["counts"]
-    if "gap" not in batch.column("kind").dictionary.to_pylist():
+def _used(column: pa.DictionaryArray) -> dict[str, int]:
+    """Returns how often each name occurs; names that do not are left out."""
+    indices = values(column.indices)[valid(column.indices)]
+    counts = np.bincount(indices, minlength=len(column.dictionary)).tolist()
+    known = column.dictionary.to_pylist()
+    return {name: count for name, count in zip(known, counts, strict=True) if count}
+
+
+def _gaps(batch: pa.RecordBatch) -> Iterable[Gap]:
+    if "gap" not in _used(batch.column("kind")):
         return
-    for kind, payload in zip(
-        batch.column("kind").to_pylist(),
-        batch.column("payload").to_pylist(),
-        strict=True,
-    ):
-        if kind == "gap":
-            told = json.loads(payload)
-            gaps.append(
-                Gap(
-                    start_ns=told["start_ns"],
-                    end_ns=told["end_ns"],
-                    reason=told["reason"],
-                )
-            )
+    kinds = np.array(name_list(batch.column("kind")))
+    rows = np.flatnonzero(kinds == "gap")
+    for payload in byte_list(batch.column("payload").take(numbers(rows))):
+        told = json.loads(payload)
+        yield Gap(
+            start_ns=told["start_ns"], end_ns=told["end_ns"], reason=told["reason"]
+        )
 
 
 def _take_topics(
     batch: pa.RecordBatch, times: npt.NDArray[np.int64], topics: dict[str, _Topic]
 ) -> None:
     kind = batch.column("kind")
-    if "publish" not in kind.dictionary.to_pylist():
-        return
-    published = kind.dictionary.to_pylist().index("publish")
-    rows = np.flatnonzero(kind.indices.to_numpy() == published)
+    rows = np.flatnonzero(np.array(name_list(kind)) == "publish")
     if not len(rows):
         return
     column = batch.column("topic")
-    codes = column.indices.to_numpy()[rows]
+    codes = values(column.indices)[rows]
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     payloads = batch.column("payload")
-    lengths = np.diff(
-        np.frombuffer(payloads.buffers()[1], np.int32)[
-            payloads.offset : payloads.offset + len(payloads) + 1
-        ]
-    )
-    qos = batch.column("qos").to_numpy()
-    retain = batch.column("retain").to_numpy(zero_copy_only=False)
+    lengths = np.diff(offsets(payloads))
+    qos = values(batch.column("qos"))
+    retain = values(batch.column("retain"))
     for group in np.split(order, starts[1:]):
         at = rows[group]
         topic = topics.setdefault(
@@ -285,7 +281,7 @@ def _take_topics(
         topic.qos.update(np.unique(qos[at]).tolist())
         topic.retained |= bool(retain[at].any())
         some = at[np.unique(np.linspace(0, len(at) - 1, _SAMPLE).astype(int))]
-        for payload in set(payloads.take(pa.array(some)).to_pylist()):
+        for payload in set(byte_list(payloads.take(numbers(some)))):
             topic.kinds.add(payload_kind(payload))
 
 

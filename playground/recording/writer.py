@@ -96,6 +96,7 @@ class RecordingWriter:
         self._overwrite = overwrite
         self._sync_s = sync_s
         self._seq = 0
+        self._first_seq = 0
         self._part: int | None = None
         self._lock = threading.RLock()
         self._journal: JournalWriter | None = None
@@ -163,6 +164,7 @@ class RecordingWriter:
 
     def _new_journal(self, target: Path) -> JournalWriter:
         journal = JournalWriter(journal_of(target))
+        self._first_seq = self._seq
         self._noted = self._metadata_text()
         journal.metadata(json.loads(self._noted))
         if self._seq:
@@ -173,6 +175,7 @@ class RecordingWriter:
         complete = dict(self.metadata)
         if self._part is not None:
             complete["part"] = self._part
+            complete["first_seq"] = self._first_seq
         return json.dumps(complete, default=str)
 
     # Recording
