@@ -116,7 +116,7 @@ def test_the_unit_waits_for_water_to_flow():
 
 def test_it_keeps_its_minimum_times_and_stops_above_its_set_point():
     # Without a load the tank warms up and the unit has to cycle.
-    rig = LabRig(noise=False, start_degc=49.0, ua_tank_w_per_k=150.0, tank_kg=40.0)
+    rig = LabRig(noise=False, start_degc=49.0, ua_tank_w_per_k=150.0, tank_water_kg=40.0)
     idle = RUNNING | {"vsd2": 0.0}
     switches: list[tuple[int, bool]] = []
     on, hottest = False, 0.0

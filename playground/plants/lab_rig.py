@@ -17,10 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from playground.errors import PlaygroundError
-from playground.plants.heat_pump import RATED_HZ, HeatPump
+from playground.plants.heat_pump import HeatPump
 from playground.plants.hydraulics import (
     CP_WATER_J_PER_KG_K,
     BallValve,
@@ -28,17 +26,14 @@ from playground.plants.hydraulics import (
     HeatExchanger,
     PumpDrive,
 )
+from playground.plants.lab_rig_sensors import Sensors
 from playground.plants.lab_rig_signals import lab_rig_signals
-from playground.plants.refrigerant import ATMOSPHERE_BAR, saturation_pressure_bar
 
 LONGEST_STEP_S = 1.0
 """Longer periods are walked through in equal parts of at most this."""
 NOMINAL_KG_PER_S = 0.886
 """20 kW over the 5.4 K between inlet and outlet in the contract."""
-_NOISE_BLOCK = 512
-_NOISES = 38
-_FULL_SCALE_A = 0.020
-_ZERO_SCALE_A = 0.004
+_Five = tuple[float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +82,9 @@ class LabRig:
 
     Args:
         period_s: Seconds of one step.
-        noise: Sensors scatter, and registers are rounded as on the wire either
-            way. False gives exact values.
+        noise: Sensors scatter. False gives exact values. Registers are rounded
+            where they are written, on the bus; the ``processed`` values, which
+            repeat registers, are rounded already here.
         start_degc: Temperature of all water at the reset.
         ambient_degc: Ambient temperature until a disturbance says another.
         set_point_degc: Water set point at the unit's panel.
@@ -100,14 +96,18 @@ class LabRig:
         ua_hx_w_per_k: Heat exchanger at the nominal flows.
         ua_tower_w_per_k: Cooling tower.
         ua_tank_w_per_k: Loss of the buffer tank to the room.
-        outlet_kg, tank_kg, return_kg: Water of the heat pump's loop: condenser
-            and pipe, buffer tank (200 L), pipe back.
-        hot_pipe_kg, tower_kg: Water of the tower's loop: pipe to the tower, its
-            basin and the way back.
+        outlet_water_kg, tank_water_kg, return_water_kg: Water of the heat pump's
+            loop: condenser and pipe, buffer tank (200 L), pipe back.
+        hot_pipe_water_kg, tower_water_kg: Water of the tower's loop: pipe to the
+            tower, its basin and the way back.
         flow_span_kg_per_s: Flow at 20 mA of both flow meters (4 mA is none).
-        valve: The ball valve; by default as `BallValve` has it.
-        heat_pump: The unit; by default as `HeatPump` has it, with the
-            parameters above. What is given there wins.
+        start_difference_k, stop_difference_k: The unit starts this much below
+            its set point and stops this much above it.
+        min_run_s, min_off_s: Its shortest run and shortest pause.
+        defrost_interval_s: Running time with a cold coil between two defrosts.
+        valve_travel_s: Full stroke of the ball valve's motor.
+        valve_play: Play between motor and ball, as a part of the stroke.
+        valve_dead_band: A smaller change of command moves nothing.
     """
 
     def __init__(
@@ -126,14 +126,20 @@ class LabRig:
         ua_hx_w_per_k: float = 2_400.0,
         ua_tower_w_per_k: float = 1_130.0,
         ua_tank_w_per_k: float = 3.0,
-        outlet_kg: float = 12.0,
-        tank_kg: float = 200.0,
-        return_kg: float = 10.0,
-        hot_pipe_kg: float = 15.0,
-        tower_kg: float = 80.0,
+        outlet_water_kg: float = 12.0,
+        tank_water_kg: float = 200.0,
+        return_water_kg: float = 10.0,
+        hot_pipe_water_kg: float = 15.0,
+        tower_water_kg: float = 80.0,
         flow_span_kg_per_s: float = 1.5,
-        valve: Mapping[str, float] | None = None,
-        heat_pump: Mapping[str, float] | None = None,
+        start_difference_k: float = 5.0,
+        stop_difference_k: float = 2.0,
+        min_run_s: float = 180.0,
+        min_off_s: float = 180.0,
+        defrost_interval_s: float = 2_700.0,
+        valve_travel_s: float = 30.0,
+        valve_play: float = 0.01,
+        valve_dead_band: float = 0.005,
     ) -> None:
         for name, value in (
             ("period_s", period_s),
@@ -142,12 +148,13 @@ class LabRig:
             ("ua_air_w_per_k", ua_air_w_per_k),
             ("ua_hx_w_per_k", ua_hx_w_per_k),
             ("ua_tower_w_per_k", ua_tower_w_per_k),
-            ("outlet_kg", outlet_kg),
-            ("tank_kg", tank_kg),
-            ("return_kg", return_kg),
-            ("hot_pipe_kg", hot_pipe_kg),
-            ("tower_kg", tower_kg),
+            ("outlet_water_kg", outlet_water_kg),
+            ("tank_water_kg", tank_water_kg),
+            ("return_water_kg", return_water_kg),
+            ("hot_pipe_water_kg", hot_pipe_water_kg),
+            ("tower_water_kg", tower_water_kg),
             ("flow_span_kg_per_s", flow_span_kg_per_s),
+            ("valve_travel_s", valve_travel_s),
         ):
             if not (value > 0.0 and math.isfinite(value)):
                 raise PlaygroundError(
@@ -155,19 +162,22 @@ class LabRig:
                     f"leave {name} out, or write a positive number",
                 )
         self.period_s = period_s
-        self.noise = noise
         self.signals = lab_rig_signals(ambient_degc=ambient_degc)
         self.start_degc = start_degc
         self.ambient_degc = ambient_degc
-        parameters: dict[str, Any] = {
-            "capacity_w": capacity_w,
-            "carnot_fraction": carnot_fraction,
-            "set_point_degc": set_point_degc,
-            "switched_on": switched_on,
-            "relative_humidity": relative_humidity,
-            "ua_air_w_per_k": ua_air_w_per_k,
-        }
-        self.heat_pump = HeatPump(**(parameters | dict(heat_pump or {})))
+        self.heat_pump = HeatPump(
+            capacity_w=capacity_w,
+            carnot_fraction=carnot_fraction,
+            set_point_degc=set_point_degc,
+            switched_on=switched_on,
+            relative_humidity=relative_humidity,
+            ua_air_w_per_k=ua_air_w_per_k,
+            start_difference_k=start_difference_k,
+            stop_difference_k=stop_difference_k,
+            min_run_s=min_run_s,
+            min_off_s=min_off_s,
+            defrost_interval_s=defrost_interval_s,
+        )
         self.exchanger = HeatExchanger(
             ua_w_per_k=ua_hx_w_per_k, nominal_kg_per_s=NOMINAL_KG_PER_S
         )
@@ -177,67 +187,51 @@ class LabRig:
         loop = {"shut_off_kpa": 80.0, "pump_kpa_s2_per_kg2": 15.0}
         self.pump_1 = PumpDrive(**loop, loop_kpa_s2_per_kg2=34.9)
         self.pump_2 = PumpDrive(**loop, loop_kpa_s2_per_kg2=34.4)
-        self.valve = BallValve(**(valve or {}))
+        self.valve = BallValve(
+            travel_s=valve_travel_s, play=valve_play, dead_band=valve_dead_band
+        )
         self._capacities = tuple(
             mass * CP_WATER_J_PER_KG_K
-            for mass in (outlet_kg, tank_kg, return_kg, hot_pipe_kg, tower_kg)
+            for mass in (
+                outlet_water_kg,
+                tank_water_kg,
+                return_water_kg,
+                hot_pipe_water_kg,
+                tower_water_kg,
+            )
         )
         self.flow_span_kg_per_s = flow_span_kg_per_s
+        self.sensors = Sensors(
+            period_s=period_s, noise=noise, flow_span_kg_per_s=flow_span_kg_per_s
+        )
         self._parts = max(1, math.ceil(period_s / LONGEST_STEP_S - 1e-9))
         self.reset()
 
     def reset(self, *, seed: int = 0) -> dict[str, float]:
         """Puts the rig at rest: pumps stopped, valve open, all water alike."""
-        self._seed = seed
-        self._noise_block = 0
-        self._noise_at = 0
-        self._noise = self._draw(0)
         ambient = self.ambient_degc
+        start = self.start_degc
         self.heat_pump.reset(ambient_degc=ambient)
         self.pump_1.speed = 0.0
         self.pump_2.speed = 0.0
         self.valve.place(1.0)
-        start = self.start_degc
         # In the rig at rest the outlet reads 0.4 K above the inlet.
-        self._water = (start + 0.4, start, start, start, start)
-        self._slopes = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._water: _Five = (start + 0.4, start, start, start, start)
+        self._slopes: _Five = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._boundary = (0.0, 0.0, 0.0)
         self._pump_heat = (0.0, 0.0)
-        self._flows = (0.0, 0.0, 0.0, 0.0, 0.0)
-        self._books = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._flows: _Five = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._books: _Five = (0.0, 0.0, 0.0, 0.0, 0.0)
+        # Commands that valve and drives have carried out; None while they move.
+        self._told: tuple[float, float, float] | None = None
         self._stored_before = self._stored()
-        # Lagged sensors: inlet, outlet, ambient, coil, suction, discharge,
-        # evaporating, superheat wander, heat (antifreeze), DC bus.
-        evaporating = ambient - 0.5
-        self._sensors = (
-            start,
-            start + 0.4,
-            ambient,
-            ambient + 0.2,
-            ambient + 0.7,
-            ambient + 0.5,
-            evaporating,
-            0.0,
-            0.0,
-            264.0,
+        self.sensors.reset(
+            seed=seed,
+            inlet_degc=start,
+            outlet_degc=start + 0.4,
+            ambient_degc=ambient,
         )
-        self._lags = self._lag_factors()
         return self._outputs(ambient)
-
-    def _lag_factors(self) -> tuple[float, float, float]:
-        fast, middle, slow = (
-            -math.expm1(-self.period_s / tau) for tau in (8.0, 15.0, 60.0)
-        )
-        return fast, middle, slow
-
-    def _draw(self, block: int) -> list[float]:
-        if not self.noise:
-            return [0.0] * (_NOISES * _NOISE_BLOCK)
-        generator = np.random.default_rng((self._seed, block))
-        numbers: list[float] = generator.standard_normal(
-            _NOISES * _NOISE_BLOCK
-        ).tolist()
-        return numbers
 
     def _stored(self) -> float:
         water = sum(
@@ -262,14 +256,15 @@ class LabRig:
     def step(self, now: float, inputs: Mapping[str, float]) -> dict[str, float]:
         """Advances by one period; see `playground.plants.Plant.step`."""
         ambient = inputs["ambient"]
+        commands = (inputs["valve"], inputs["vsd1"], inputs["vsd2"])
         parts = self._parts
         dt = self.period_s / parts
         for _ in range(parts):
-            self._advance(dt, inputs["valve"], inputs["vsd1"], inputs["vsd2"], ambient)
+            self._advance(dt, commands, ambient)
         return self._outputs(ambient)
 
     def _advance(
-        self, dt: float, valve: float, vsd1: float, vsd2: float, ambient: float
+        self, dt: float, commands: tuple[float, float, float], ambient: float
     ) -> None:
         _, flow_1, flow_2, exchange, cooling = self._flows
         outlet, tank, inlet, hot, basin = self._water
@@ -310,12 +305,14 @@ class LabRig:
             to_tower + (1.5 * rejected - 0.5 * rejected0) * dt,
             to_water + unit.heat_w * dt,
         )
-        # Not `or`: each of the three has to move.
-        moved = self.pump_1.ramp(vsd1, dt)
-        moved |= self.pump_2.ramp(vsd2, dt)
-        moved |= self.valve.move(valve, dt)
-        if moved:
-            self._find_flows()
+        if commands != self._told:
+            # Not `or`: each of the three has to move.
+            moved = self.pump_1.ramp(commands[1], dt)
+            moved |= self.pump_2.ramp(commands[2], dt)
+            moved |= self.valve.move(commands[0], dt)
+            if moved:
+                self._find_flows()
+            self._told = None if moved else commands
         unit.control(dt, ambient, self._water[0], self._flows[0])
 
     def _find_flows(self) -> None:
@@ -331,187 +328,40 @@ class LabRig:
         self._pump_heat = (self.pump_1.heat_w(flow_1), self.pump_2.heat_w(flow_2))
 
     def _outputs(self, ambient: float) -> dict[str, float]:
-        """Reads all sensors: lag, offset, noise, and the registers' rounding."""
-        at = self._noise_at
-        if at == _NOISE_BLOCK:
-            self._noise_block += 1
-            self._noise = self._draw(self._noise_block)
-            at = 0
-        self._noise_at = at + 1
-        g = self._noise[at * _NOISES : (at + 1) * _NOISES]
-        unit = self.heat_pump
-        hz = unit.frequency_hz
-        on = hz > 0.0
-        outlet, tank, inlet, hot, basin = self._water
-        flow_1, flow_1_w, flow_2_w, exchange, _ = self._flows
-        fast, middle, slow = self._lags
-        (
-            s_inlet,
-            s_outlet,
-            s_ambient,
-            s_coil,
-            s_suction,
-            s_discharge,
-            s_evaporating,
-            wander,
-            load,
-            dc_bus,
-        ) = self._sensors
-        s_inlet += (inlet - s_inlet) * fast
-        s_outlet += (outlet - s_outlet) * fast
-        s_ambient += (ambient - s_ambient) * slow
-        s_coil += (unit.coil_degc + 0.2 - s_coil) * middle
-        # Superheat hunts: the expansion valve chases it with a slow wander, and
-        # it is high until the refrigerant has found its place.
-        wander += -wander * slow + 0.25 * g[0]
-        if on:
-            evaporating = unit.evaporating_degc
-            superheat = 3.0 + 4.0 * (1.0 - unit.charge)
-            # The shell averages: hot gas does not follow the hunting.
-            discharge = unit.discharge_degc(evaporating + superheat + 0.4)
-            superheat += abs(wander)
-            suction = evaporating + superheat + 0.4
-            bus = 523.0
-        else:
-            superheat = 0.0
-            evaporating = unit.evaporating_degc - 0.5
-            suction = unit.coil_degc + 0.7
-            discharge = unit.coil_degc + 0.5
-            bus = 264.0
-        s_evaporating += (evaporating - s_evaporating) * middle
-        s_suction += (suction - s_suction) * middle
-        s_discharge += (discharge - s_discharge) * slow
-        load += (unit.charge * hz / RATED_HZ - load) * fast
-        dc_bus += (bus - dc_bus) * middle
-        self._sensors = (
-            s_inlet,
-            s_outlet,
-            s_ambient,
-            s_coil,
-            s_suction,
-            s_discharge,
-            s_evaporating,
-            wander,
-            load,
-            dc_bus,
+        return self.sensors.read(
+            self.heat_pump,
+            self._water,
+            self._flows,
+            ambient,
+            (self.valve.ball, self.pump_1.speed, self.pump_2.speed),
         )
-        r_inlet = round(10.0 * s_inlet + 0.5 * g[1]) / 10.0
-        r_outlet = round(10.0 * s_outlet + 0.5 * g[2]) / 10.0
-        r_ambient = round(10.0 * s_ambient + 0.5 * g[3]) / 10.0
-        r_coil = round(10.0 * s_coil + 0.7 * g[4]) / 10.0
-        pressure = saturation_pressure_bar(s_evaporating) - ATMOSPHERE_BAR - 0.1
-        second = 0.5 * load
-        r_pressure = round(10.0 * pressure + 0.4 * g[5]) / 10.0
-        # Three phases of the unit's supply, power = sum of U·I·cos φ.
-        power = unit.electric_w * (1.0 + 0.002 * g[6])
-        # The inverter's rectifier shapes the current better under load.
-        factor = 0.55 + 0.40 * power / (power + 400.0)
-        u_1 = 230.4 + 0.3 * g[7]
-        u_2 = 229.7 + 0.3 * g[8]
-        u_3 = 231.1 + 0.3 * g[9]
-        third = power / (3.0 * factor)
-        apparent = power / factor
-        span = (_FULL_SCALE_A - _ZERO_SCALE_A) / self.flow_span_kg_per_s
-        flow_2 = flow_2_w / CP_WATER_J_PER_KG_K
-        across = exchange * (tank - basin)
-        hot_out = tank - across / flow_1_w if flow_1_w > 0.0 else inlet
-        cold_out = basin + across / flow_2_w if flow_2_w > 0.0 else hot
-        return {
-            "unit_on": 1.0 if unit.switched_on else 0.0,
-            "mode": 1.0,
-            "water_set_point": unit.set_point_degc,
-            "water_inlet": r_inlet,
-            "water_outlet": r_outlet,
-            "air_ambient": r_ambient,
-            "coil_1": r_coil,
-            "coil_2": round(10.0 * (s_coil + 0.3 - 1.6 * second) + 0.6 * g[10]) / 10.0,
-            "suction_1": round(10.0 * s_suction + 0.7 * g[11]) / 10.0,
-            "suction_2": round(10.0 * (s_suction - 0.1 + 1.4 * second) + 0.7 * g[12])
-            / 10.0,
-            "discharge_1": round(10.0 * s_discharge + 0.9 * g[13]) / 10.0,
-            "discharge_2": round(10.0 * (s_discharge - second) + 0.9 * g[14]) / 10.0,
-            "antifreeze_1": round(10.0 * (s_outlet - 0.6 + 1.4 * second) + 0.6 * g[15])
-            / 10.0,
-            "antifreeze_2": round(10.0 * (s_outlet - 0.7 + 0.2 * second) + 0.6 * g[16])
-            / 10.0,
-            "low_pressure_1": r_pressure,
-            "low_pressure_2": round(10.0 * (pressure - 0.2 * second) + 0.3 * g[17])
-            / 10.0,
-            "absent_1": -2.9,
-            "absent_2": -2.9,
-            "evaporating_1": round(10.0 * s_evaporating + 0.6 * g[18]) / 10.0,
-            "superheat_1": round(10.0 * superheat + (0.8 * g[19] if on else 0.0))
-            / 10.0,
-            "evaporating_2": round(10.0 * (s_evaporating - second) + 0.6 * g[20])
-            / 10.0,
-            "superheat_2": round(
-                10.0 * (superheat + 1.4 * second) + (0.8 * g[21] if on else 0.0)
-            )
-            / 10.0,
-            "fan_speed": float(
-                round(0.996 * unit.fan_rpm + (3.0 * g[22] if on else 0.0))
-            ),
-            "compressor_frequency": float(round(hz)),
-            "compressor_current": round(
-                10.0 * unit.motor_current_a + (0.5 * g[23] if on else 0.0)
-            )
-            / 10.0,
-            "dc_bus": float(round(dc_bus + 0.4 * g[24])),
-            "fan_speed_target": float(round(unit.fan_target_rpm)),
-            "processed_inlet_temp": r_inlet,
-            "processed_outlet_temp": r_outlet,
-            "processed_air_ambient": r_ambient,
-            "processed_air_ambient2": r_ambient,
-            "processed_coil_temp": r_coil,
-            "processed_pressure_low": r_pressure,
-            "flow_1_current": _ZERO_SCALE_A + span * flow_1 + 2e-5 * g[25],
-            "flow_2_current": _ZERO_SCALE_A + span * flow_2 + 2e-5 * g[26],
-            "valve_voltage": 10.0 * self.valve.ball + 0.004 * g[27],
-            "vsd1_voltage": 10.0 * self.pump_1.speed + 0.004 * g[28],
-            "vsd2_voltage": 10.0 * self.pump_2.speed + 0.004 * g[29],
-            "buffer_temp": tank + 0.03 * g[30],
-            "hot_in_temp": tank + 0.03 * g[31],
-            "hot_out_temp": hot_out + 0.03 * g[32],
-            "cold_in_temp": basin + 0.03 * g[33],
-            "cold_out_temp": cold_out + 0.03 * g[34],
-            "voltage_1": u_1,
-            "voltage_2": u_2,
-            "voltage_3": u_3,
-            "current_1": third / u_1,
-            "current_2": third / u_2,
-            "current_3": third / u_3,
-            "power": power,
-            "reactive_power": math.sqrt(apparent * apparent - power * power),
-            "apparent_power": apparent,
-            "power_factor": factor,
-            "grid_frequency": 49.97 + 0.01 * g[35],
-        }
 
     def snapshot(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, plain values."""
-        unit = self.heat_pump
         return {
-            "rig": {name: getattr(self, name) for name in _STATE},
-            "heat_pump": {name: getattr(unit, name) for name in unit.STATE},
-            "pumps": (self.pump_1.speed, self.pump_2.speed),
-            "valve": (self.valve.motor, self.valve.ball, self.valve.target),
+            part: {name: getattr(owner, name) for name in names}
+            for part, owner, names in self._parts_with_state()
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, snapshot: Any) -> None:
         """Goes back to a snapshot, of this or of an equally built rig."""
-        for name, value in state["rig"].items():
-            setattr(self, name, value)
-        for name, value in state["heat_pump"].items():
-            setattr(self.heat_pump, name, value)
-        self.pump_1.speed, self.pump_2.speed = state["pumps"]
-        self.valve.motor, self.valve.ball, self.valve.target = state["valve"]
-        self._noise = self._draw(self._noise_block)
+        for part, owner, names in self._parts_with_state():
+            for name in names:
+                setattr(owner, name, snapshot[part][name])
+        self.sensors.draw()
+
+    def _parts_with_state(self) -> list[tuple[str, Any, tuple[str, ...]]]:
+        return [
+            ("rig", self, _STATE),
+            ("heat_pump", self.heat_pump, self.heat_pump.STATE),
+            ("pump_1", self.pump_1, ("speed",)),
+            ("pump_2", self.pump_2, ("speed",)),
+            ("valve", self.valve, ("motor", "ball", "target")),
+            ("sensors", self.sensors, self.sensors.STATE),
+        ]
 
 
 _STATE = (
-    "_seed",
-    "_noise_block",
-    "_noise_at",
     "_water",
     "_slopes",
     "_boundary",
@@ -519,5 +369,5 @@ _STATE = (
     "_pump_heat",
     "_books",
     "_stored_before",
-    "_sensors",
+    "_told",
 )
