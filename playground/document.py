@@ -1,24 +1,28 @@
 """A YAML file, read once, that remembers on which line everything stands.
 
-YAML 1.2 through ruamel: ``on`` is text, ``010`` is ten, ``12:30`` is text, two
-equal keys are an error. Validation runs through pydantic over plain
-dataclasses and reports *all* mistakes at once. This module and its two readers,
-signals and scenario, are the only ones that know either library.
+YAML 1.2, and less of it: ``on`` and ``12:30`` are text, ``010`` is ten, two
+equal keys are a mistake, and no tag but ``!include`` is known, so reading a file
+runs no code. What a file should look like is said by plain dataclasses;
+`Document.validate` compares the two and reports *all* mistakes at once.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import re
+import types
+import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from playground.errors import FileFormatError, closest
+from playground.errors import FileFormatError, PlaygroundError, closest
 
 LARGEST_FILE = 1_000_000
 LARGEST_TREE = 100_000
-"""Nodes after alias expansion; stops a file of nested aliases."""
+"""Values after alias expansion; stops a file of nested aliases."""
 
 T = TypeVar("T")
 Place = tuple[str | int, ...]
@@ -27,21 +31,30 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mistake:
-    """One thing that is wrong in a file."""
+    """One thing that is wrong in a file.
+
+    Attributes:
+        line: From 1; 0 where there is no file, only Python values.
+        text: What was seen and the rule it breaks.
+        fix: What to write instead.
+        path: The file, where it is not the one that was asked for (``!include``).
+    """
 
     line: int
     text: str
     fix: str = ""
+    path: str = ""
 
 
 class DocumentError(FileFormatError):
     """All that is wrong with a file, each with its line."""
 
     def __init__(self, path: str, mistakes: Sequence[Mistake]) -> None:
-        ordered = sorted(set(mistakes))
+        ordered = sorted(set(mistakes), key=lambda m: (m.path, m.line, m.text))
         lines = []
         for mistake in ordered:
-            lines.append(f"{path}:{mistake.line}: {mistake.text}")
+            where = f"{mistake.path or path}:{mistake.line}: "
+            lines.append(f"{where if mistake.line else ''}{mistake.text}")
             if mistake.fix:
                 lines.append(f"    fix: {mistake.fix}")
         count = f"{len(ordered)} mistakes in {path}:\n" if len(ordered) > 1 else ""
@@ -58,207 +71,505 @@ class Document:
     Args:
         path: Where it came from, for messages.
         data: Plain dicts, lists, strings, numbers, booleans, None.
-        lines: Line (from 1) of each place.
+        lines: File and line (from 1) of each place; empty for Python values.
     """
 
-    def __init__(self, path: str, data: Any, lines: Mapping[Place, int]) -> None:
+    def __init__(
+        self, path: str, data: Any, lines: Mapping[Place, tuple[str, int]] | None = None
+    ) -> None:
         self.path = path
         self.data = data
-        self._lines = lines
+        self.lines = dict(lines or {})
 
     @classmethod
     def read(cls, path: Path | str) -> Document:
-        """Reads and parses a file.
+        """Reads and parses a file; ``!include`` reaches files of its folder.
 
         Raises:
             FileFormatError: It is missing, too large, or not YAML.
         """
         path = Path(path)
-        try:
-            if path.stat().st_size > LARGEST_FILE:
-                raise FileFormatError(
-                    f"{path} has {path.stat().st_size:,} bytes; "
-                    f"{LARGEST_FILE:,} are allowed.",
-                    "move data into a recording or a table and name it here",
-                )
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            near = closest(
-                path.name,
-                [p.name for p in path.parent.glob("*.y*ml")]
-                if path.parent.is_dir()
-                else [],
-            )
-            raise FileFormatError(f"There is no file {path}.{near}") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileFormatError(f"{path} cannot be read: {error}") from error
-        return cls.parse(text, str(path))
+        return cls.parse(_text_of(path), str(path), folder=path.parent)
 
     @classmethod
-    def parse(cls, text: str, path: str = "<text>") -> Document:
+    def parse(
+        cls, text: str, path: str = "<text>", *, folder: Path | None = None
+    ) -> Document:
         """Parses YAML text.
+
+        Args:
+            text: The YAML.
+            path: For messages.
+            folder: Where ``!include`` may look; None forbids it.
 
         Raises:
             FileFormatError: It is not YAML, or repeats a key.
         """
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-        try:
-            tree = YAML(typ="rt", pure=True).load(text)
-        except MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line = mark.line + 1 if mark else 1
-            problem = (error.problem or str(error)).splitlines()[0]
-            fix = ""
-            if "duplicate key" in problem:
-                problem = problem.split(" with value")[0]
-                fix = "keep one of the two; YAML would silently take the last"
-            raise DocumentError(
-                path, [Mistake(line, f"not valid YAML: {problem}", fix)]
-            ) from error
-        except (YAMLError, ValueError) as error:
-            raise FileFormatError(f"{path} is not valid YAML: {error}") from error
-        lines: dict[Place, int] = {}
-        data = _plain(tree, (), 1, lines, path)
-        return cls(path, data, lines)
+        reader = _Reader(path, folder)
+        data = reader.read(text, path, ())
+        if reader.mistakes:
+            raise DocumentError(path, reader.mistakes)
+        return cls(path, data, reader.lines)
 
     def line(self, place: Place) -> int:
         """Returns the line of a place, or of the nearest thing around it."""
-        while place and place not in self._lines:
+        return self._find(place)[1]
+
+    def _find(self, place: Place) -> tuple[str, int]:
+        while place and place not in self.lines:
             place = place[:-1]
-        return self._lines.get(place, 1)
+        return self.lines.get(place, (self.path, 1 if self.lines else 0))
 
     def mistake(self, place: Place, text: str, fix: str = "") -> Mistake:
         """Makes a `Mistake` that stands at a place."""
-        return Mistake(self.line(place), f"{_say(place)}{text}", fix)
+        path, line = self._find(place)
+        return Mistake(
+            line, f"{_say(place)}{text}", fix, "" if path == self.path else path
+        )
 
-    def validate(self, type_: type[T], data: Any = None, place: Place = ()) -> T:
+    def validate(self, type_: type[T], data: Any = MISSING, place: Place = ()) -> T:
         """Makes an object of ``type_`` from the document or a part of it.
 
+        A field ``for_`` is written ``for``. Known types are ``str``, ``int``,
+        ``float``, ``bool``, ``None``, ``Any``, ``Literal``, ``list``, ``tuple``,
+        ``Mapping``, dataclasses, and unions of them that differ in shape.
+
         Args:
-            type_: A dataclass; its field types are the rule.
+            type_: Usually a dataclass; its field types are the rule.
             data: The part; the whole document by default.
             place: Where the part stands.
 
         Raises:
             DocumentError: With every mistake at once.
         """
-        from pydantic import TypeAdapter, ValidationError
+        found: list[Mistake] = []
+        value = self.check(type_, self.data if data is MISSING else data, place, found)
+        if found:
+            raise DocumentError(self.path, found)
+        return typing.cast("T", value)
 
-        if data is None:
-            data = self.data
-        try:
-            return TypeAdapter(type_).validate_python(data)
-        except ValidationError as error:
-            raise DocumentError(
-                self.path,
-                [self._say(type_, place, found) for found in error.errors()],
-            ) from error
-
-    def _say(self, type_: type, place: Place, found: Any) -> Mistake:
-        where: Place = place + tuple(
-            part for part in found["loc"] if self._exists(place, found, part)
-        )
-        key, seen = found["loc"][-1] if found["loc"] else "", found["input"]
-        kind = found["type"]
-        if kind == "unexpected_keyword_argument":
-            known = _known_keys(type_, found["loc"])
-            return self.mistake(
-                (*place, *found["loc"]),
-                f"unknown key {key!r}.{closest(str(key), known)}",
-                f"allowed here: {', '.join(known)}" if known else "",
-            )
-        if kind in ("missing", "missing_argument"):
-            return self.mistake(
-                where, f"the key {key!r} is missing.", f"add '{key}: …'"
-            )
-        text = found["msg"]
-        if kind == "literal_error":
-            expected = found["ctx"]["expected"]
-            near = closest(str(seen), re.findall(r"'([^']*)'", expected))
-            return self.mistake(where, f"{seen!r} is not one of {expected}.{near}")
-        if kind in ("dataclass_type", "dict_type"):
-            text = "should be a block of 'key: value' lines"
-        return self.mistake(where, f"{seen!r}: {text}.")
-
-    def _exists(self, place: Place, found: Any, part: str | int) -> bool:
-        # pydantic puts names of types into the way to a member of a union.
-        way: Place = place
-        for step in found["loc"]:
-            if step == part:
-                return (*way, step) in self._lines
-            if (*way, step) in self._lines:
-                way = (*way, step)
-        return False
-
-
-def _say(place: Place) -> str:
-    if not place:
-        return ""
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return f"{text}: "
-
-
-def _known_keys(type_: Any, loc: Iterable[str | int]) -> list[str]:
-    """Returns the keys a dataclass allows at the parent of ``loc``, if it is one."""
-    import types
-    import typing
-
-    for part in tuple(loc)[:-1]:
-        if is_dataclass(type_) and isinstance(part, str):
-            hints = typing.get_type_hints(type_)
-            if part not in hints:
-                continue
-            type_ = hints[part]
-        elif isinstance(part, int) or typing.get_origin(type_) in (dict, Mapping):
-            arguments = typing.get_args(type_)
-            type_ = arguments[-1] if arguments else type_
-        origin = typing.get_origin(type_)
+    def check(
+        self, type_: Any, data: Any, place: Place, mistakes: list[Mistake]
+    ) -> Any:
+        """Does the work of `validate`; mistakes are added to a list."""
+        origin, arguments = typing.get_origin(type_), typing.get_args(type_)
+        if type_ is Any:
+            return data
+        if origin is typing.Annotated:
+            return self.check(arguments[0], data, place, mistakes)
         if origin in (typing.Union, types.UnionType):
-            members = [m for m in typing.get_args(type_) if m is not type(None)]
-            type_ = members[0] if len(members) == 1 else type_
-    return [f.name for f in fields(type_) if f.init] if is_dataclass(type_) else []
+            return self._check_union(arguments, data, place, mistakes)
+        if origin is typing.Literal:
+            if data in arguments and type(data) in {type(a) for a in arguments}:
+                return data
+            known = ", ".join(repr(a) for a in arguments)
+            near = closest(str(data), [str(a) for a in arguments])
+            mistakes.append(
+                self.mistake(place, f"{data!r} is not one of {known}.{near}")
+            )
+            return None
+        if is_dataclass(type_):
+            return self._check_dataclass(type_, data, place, mistakes)
+        if origin in (list, tuple, Sequence):
+            return self._check_list(origin, arguments, data, place, mistakes)
+        if origin in (dict, Mapping) or type_ in (dict, Mapping):
+            return self._check_mapping(arguments, data, place, mistakes)
+        return self._check_scalar(type_, data, place, mistakes)
 
+    def _check_union(
+        self,
+        members: tuple[Any, ...],
+        data: Any,
+        place: Place,
+        mistakes: list[Mistake],
+    ) -> Any:
+        if data is None and type(None) in members:
+            return None
+        members = tuple(m for m in members if m is not type(None))
+        fitting = [m for m in members if _fits(m, data)]
+        if len(fitting) == 1 or len(members) == 1:
+            return self.check((fitting or members)[0], data, place, mistakes)
+        for member in fitting:
+            attempt: list[Mistake] = []
+            value = self.check(member, data, place, attempt)
+            if not attempt:
+                return value
+        shapes = " or ".join(dict.fromkeys(_shape(m) for m in members))
+        mistakes.append(self.mistake(place, f"{_seen(data)} should be {shapes}."))
+        return None
 
-def _plain(
-    node: Any, place: Place, line: int, lines: dict[Place, int], path: str
-) -> Any:
-    """Turns ruamel's nodes into plain Python and notes the line of each."""
-    if len(lines) > LARGEST_TREE:
-        raise FileFormatError(
-            f"{path} has more than {LARGEST_TREE:,} values once its aliases (*name) "
-            "are expanded.",
-            "write out what you need; aliases of aliases grow beyond all bounds",
+    def _check_dataclass(
+        self, type_: Any, data: Any, place: Place, mistakes: list[Mistake]
+    ) -> Any:
+        if isinstance(data, type_):
+            return data
+        known = {key_of(f.name): f for f in fields(type_) if f.init}
+        if not isinstance(data, Mapping):
+            mistakes.append(
+                self.mistake(
+                    place,
+                    f"{_seen(data)} is not a block of 'key: value' lines.",
+                    f"keys allowed here: {', '.join(known)}",
+                )
+            )
+            return None
+        before = len(mistakes)
+        mistakes.extend(
+            self.mistake(
+                (*place, key),
+                f"unknown key {key!r}.{closest(str(key), known)}",
+                f"allowed here: {', '.join(known)}",
+            )
+            for key in data
+            if key not in known
         )
-    lines[place] = line
-    if isinstance(node, Mapping):
-        result = {}
-        for key, value in node.items():
-            key_line = node.lc.key(key)[0] + 1 if hasattr(node, "lc") else line
-            result[_scalar(key)] = _plain(
-                value, (*place, _scalar(key)), key_line, lines, path
+        hints = _hints(type_)
+        values = {}
+        for key, field in known.items():
+            if key in data:
+                values[field.name] = self.check(
+                    hints[field.name], data[key], (*place, key), mistakes
+                )
+            elif field.default is MISSING and field.default_factory is MISSING:
+                mistakes.append(
+                    self.mistake(
+                        place, f"the key {key!r} is missing.", f"add '{key}: …'"
+                    )
+                )
+        if len(mistakes) > before:
+            return None
+        try:
+            return type_(**values)
+        except PlaygroundError as error:
+            mistakes.append(self.mistake(place, error.problem, error.fix))
+            return None
+
+    def _check_list(
+        self,
+        origin: Any,
+        arguments: tuple[Any, ...],
+        data: Any,
+        place: Place,
+        mistakes: list[Mistake],
+    ) -> Any:
+        if not isinstance(data, list | tuple):
+            mistakes.append(
+                self.mistake(
+                    place, f"{_seen(data)} should be a list.", f"write [{data}]"
+                )
             )
-        return result
-    if isinstance(node, list):
-        return [
-            _plain(
-                value,
-                (*place, number),
-                node.lc.item(number)[0] + 1 if hasattr(node, "lc") else line,
-                lines,
-                path,
-            )
-            for number, value in enumerate(node)
+            return None
+        if origin is tuple and arguments[-1] is not Ellipsis:
+            if len(data) != len(arguments):
+                mistakes.append(
+                    self.mistake(
+                        place,
+                        f"{list(data)!r} should have {len(arguments)} entries, "
+                        f"not {len(data)}.",
+                    )
+                )
+                return None
+            kinds: Iterable[Any] = arguments
+        else:
+            kinds = [arguments[0]] * len(data)
+        values = [
+            self.check(kind, entry, (*place, number), mistakes)
+            for number, (kind, entry) in enumerate(zip(kinds, data, strict=True))
         ]
-    return _scalar(node)
+        return tuple(values) if origin is not list else values
+
+    def _check_mapping(
+        self,
+        arguments: tuple[Any, ...],
+        data: Any,
+        place: Place,
+        mistakes: list[Mistake],
+    ) -> Any:
+        if not isinstance(data, Mapping):
+            mistakes.append(
+                self.mistake(
+                    place, f"{_seen(data)} is not a block of 'key: value' lines."
+                )
+            )
+            return None
+        kind = arguments[1] if arguments else Any
+        result = {}
+        for key, value in data.items():
+            if not isinstance(key, str):
+                mistakes.append(
+                    self.mistake(
+                        (*place, key),
+                        f"the key {key!r} is not text.",
+                        f"put it in quotes: '{key}'",
+                    )
+                )
+                continue
+            result[key] = self.check(kind, value, (*place, key), mistakes)
+        return result
+
+    def _check_scalar(
+        self, type_: Any, data: Any, place: Place, mistakes: list[Mistake]
+    ) -> Any:
+        if type_ is float and type(data) in (int, float):
+            if math.isfinite(data):
+                return float(data)
+            mistakes.append(self.mistake(place, f"{data} is not a finite number."))
+            return None
+        if type_ is type(None) and data is None:
+            return None
+        if type(data) is type_:
+            return data
+        fix = ""
+        if type_ is str and isinstance(data, bool | int | float):
+            fix = f'put it in quotes: "{data}"'
+        elif type_ in (int, float) and isinstance(data, str):
+            fix = "write a plain number without quotes or unit"
+        elif type_ is bool:
+            fix = "write true or false"
+        mistakes.append(
+            self.mistake(place, f"{_seen(data)} should be {_shape(type_)}.", fix)
+        )
+        return None
+
+
+def key_of(name: str) -> str:
+    """Returns the key in the file of a field: ``for`` for ``for_``."""
+    return name.removesuffix("_")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise FileFormatError(
+                f"{path} has {size:,} bytes; {LARGEST_FILE:,} are allowed.",
+                "move data into a recording or a table and name it here",
+            )
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        folder = path.parent
+        known = [p.name for p in folder.glob("*.y*ml")] if folder.is_dir() else []
+        raise FileFormatError(
+            f"There is no file {path}.{closest(path.name, known)}"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path} cannot be read: {error}") from error
+
+
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+
+
+def plain_scalar(text: str) -> Any:
+    """Returns what YAML 1.2 (core schema) means by an unquoted scalar."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if re.fullmatch(r"0o[0-7]+|0x[0-9a-fA-F]+", text):
+        return int(text, 0)
+    return text
+
+
+class _Reader:
+    """Turns ruamel's nodes into plain Python and notes where each stands."""
+
+    def __init__(self, path: str, folder: Path | None) -> None:
+        self.path = path
+        self.folder = folder
+        self.lines: dict[Place, tuple[str, int]] = {}
+        self.mistakes: list[Mistake] = []
+        self._open: list[Path] = []
+
+    def read(self, text: str, path: str, place: Place) -> Any:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+        try:
+            node = YAML(typ="safe", pure=True).compose(text)
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            problem = (error.problem or str(error)).splitlines()[0]
+            fix = ""
+            if "\\t" in problem:
+                fix = "indent with spaces; YAML forbids tabs there"
+            raise DocumentError(
+                path,
+                [
+                    Mistake(
+                        mark.line + 1 if mark else 1,
+                        f"not valid YAML: {problem}.",
+                        fix,
+                    )
+                ],
+            ) from error
+        except (YAMLError, ValueError) as error:
+            raise FileFormatError(f"{path} is not valid YAML: {error}") from error
+        except RecursionError as error:
+            raise FileFormatError(f"{path} is nested too deeply.") from error
+        if node is None:
+            self.lines.setdefault(place, (path, 1))
+            return None
+        return self._value(node, place, path)
+
+    def _value(
+        self, node: Any, place: Place, path: str, line: int | None = None
+    ) -> Any:
+        if len(self.lines) > LARGEST_TREE:
+            raise FileFormatError(
+                f"{self.path} has more than {LARGEST_TREE:,} values once its aliases "
+                "(*name) are expanded.",
+                "write out what you need; aliases of aliases grow beyond all bounds",
+            )
+        if len(place) > 50:
+            raise FileFormatError(f"{self.path} is nested more than 50 levels deep.")
+        line = node.start_mark.line + 1 if line is None else line
+        self.lines[place] = (path, line)
+        tag = str(node.tag or "")
+        if tag == "!include":
+            return self._include(node, place, path, line)
+        if tag and not tag.startswith("tag:yaml.org,2002:"):
+            self._wrong(
+                path, line, place, f"the tag {tag} is not known.", "leave it out"
+            )
+            return None
+        if node.id == "mapping":
+            result: dict[Any, Any] = {}
+            for key_node, value_node in node.value:
+                if key_node.id != "scalar":
+                    self._wrong(path, line, place, "a key must be a plain word.")
+                    continue
+                key = _scalar(key_node)
+                key_line = key_node.start_mark.line + 1
+                if key in result:
+                    self._wrong(
+                        path,
+                        key_line,
+                        (*place, key),
+                        f"the key {key!r} stands here twice.",
+                        "keep one of the two; YAML would silently take the last",
+                    )
+                result[key] = self._value(value_node, (*place, key), path, key_line)
+            return result
+        if node.id == "sequence":
+            return [
+                self._value(entry, (*place, number), path)
+                for number, entry in enumerate(node.value)
+            ]
+        return _scalar(node)
+
+    def _wrong(
+        self, path: str, line: int, place: Place, text: str, fix: str = ""
+    ) -> None:
+        other = "" if path == self.path else path
+        self.mistakes.append(Mistake(line, f"{_say(place)}{text}", fix, other))
+
+    def _include(self, node: Any, place: Place, path: str, line: int) -> Any:
+        if self.folder is None or node.id != "scalar":
+            self._wrong(path, line, place, "!include needs the name of a file here.")
+            return None
+        wanted = (self.folder / node.value).resolve()
+        if not wanted.is_relative_to(self.folder.resolve()):
+            self._wrong(
+                path,
+                line,
+                place,
+                f"!include {node.value} leaves the folder of {self.path}.",
+                "copy the file beside it",
+            )
+            return None
+        if wanted in self._open:
+            self._wrong(path, line, place, f"{node.value} includes itself.")
+            return None
+        self._open.append(wanted)
+        try:
+            name = str(self.folder / node.value)
+            return self.read(_text_of(Path(name)), name, place)
+        except DocumentError as error:
+            self.mistakes.extend(
+                Mistake(m.line, m.text, m.fix, m.path or error.path)
+                for m in error.mistakes
+            )
+        except FileFormatError as error:
+            self._wrong(path, line, place, error.problem, error.fix)
+        finally:
+            self._open.pop()
+        return None
 
 
 def _scalar(node: Any) -> Any:
-    """Strips ruamel's formatting subclasses off a scalar."""
-    for type_ in (bool, int, float, str):
-        if isinstance(node, type_):
-            return type_(node)
-    return node
+    if node.style is None and not str(node.tag).endswith(":str"):
+        return plain_scalar(node.value)
+    return node.value
+
+
+def _say(place: Place) -> str:
+    text = ""
+    for part in place:
+        text += (
+            f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        )
+    return f"{text}: " if text else ""
+
+
+def _seen(data: Any) -> str:
+    if isinstance(data, Mapping):
+        return f"a block with {', '.join(map(repr, data)) or 'no keys'}"
+    if data is None:
+        return "nothing"
+    text = repr(data)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+_SCALARS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+def _shape(type_: Any) -> str:
+    origin = typing.get_origin(type_)
+    if origin is typing.Annotated:
+        return _shape(typing.get_args(type_)[0])
+    if type_ in _SCALARS:
+        return _SCALARS[type_]
+    if origin in (list, tuple, Sequence):
+        return "a list"
+    if origin is typing.Literal:
+        return " or ".join(repr(a) for a in typing.get_args(type_))
+    return "a block of 'key: value' lines"
+
+
+def _fits(type_: Any, data: Any) -> bool:
+    """Says whether data has the outer shape of a member of a union."""
+    origin = typing.get_origin(type_)
+    if origin is typing.Annotated:
+        return _fits(typing.get_args(type_)[0], data)
+    if type_ is Any:
+        return True
+    if is_dataclass(type_) or origin in (dict, Mapping):
+        return isinstance(data, Mapping)
+    if origin in (list, tuple, Sequence):
+        return isinstance(data, list | tuple)
+    if origin is typing.Literal:
+        return data in typing.get_args(type_)
+    if type_ is float:
+        return type(data) in (int, float)
+    return type(data) is type_
+
+
+@functools.cache
+def _hints(type_: Any) -> dict[str, Any]:
+    return typing.get_type_hints(type_, include_extras=True)

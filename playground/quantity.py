@@ -87,9 +87,6 @@ def _registry() -> pint.UnitRegistry[Any]:
     registry: pint.UnitRegistry[Any] = pint.UnitRegistry(
         autoconvert_offset_to_baseunit=True
     )
-    registry.define("rpm = revolution / minute")
-    registry.define("percent = 0.01 = %")
-    registry.define("ppm = 1e-6")
     registry.define("EUR = [currency]")
     return registry
 

@@ -7,11 +7,10 @@ a user's own is named ``module:Class``.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from playground.errors import PlaygroundError, closest
+from playground.parameters import load_class
 from playground.signals import Signals
 
 
@@ -53,7 +52,6 @@ class Plant(Protocol):
         """
         ...
 
-
     def snapshot(self) -> Any:
         """Returns all that decides what the plant will say, to come back to."""
         ...
@@ -65,6 +63,8 @@ class Plant(Protocol):
 
 BUILT_IN: dict[str, str] = {
     "lab_rig": "playground.plants.lab_rig:LabRig",
+    "house": "playground.plants.house:House",
+    "testcase1": "playground.plants.boptest_testcase1:SimpleRC",
 }
 """Name in a scenario and the class behind it; imported when first asked for."""
 
@@ -76,39 +76,3 @@ def plant_class(name: str) -> Any:
         PlaygroundError: There is no such plant.
     """
     return load_class(BUILT_IN.get(name, name), "plant", BUILT_IN)
-
-
-def load_class(spec: str, what: str, built_in: Mapping[str, str]) -> Any:
-    """Imports ``module:Class``.
-
-    Args:
-        spec: The text of the form ``module:Class``.
-        what: What it should be, for the message: ``plant``, ``controller``.
-        built_in: Names that need no module, for the message.
-
-    Raises:
-        PlaygroundError: The module or the class does not exist.
-    """
-    module_name, colon, class_name = spec.partition(":")
-    if not colon:
-        raise PlaygroundError(
-            f"There is no {what} {spec!r}.{closest(spec, built_in)}",
-            f"built in: {', '.join(built_in)}; your own: 'module:Class'",
-        )
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise
-        raise PlaygroundError(
-            f"The {what} {spec!r} names the module {module_name!r}, "
-            "which cannot be imported.",
-            "check the spelling, and that its folder is the current one or installed",
-        ) from error
-    try:
-        return getattr(module, class_name)
-    except AttributeError as error:
-        raise PlaygroundError(
-            f"Module {module_name!r} has no {class_name!r}."
-            f"{closest(class_name, vars(module))}"
-        ) from error

@@ -88,6 +88,28 @@ def align(
     return pa.Table.from_arrays(columns, names=["time", *signals])
 
 
+def said(
+    recording: Recording,
+    signals: Mapping[str, Signal],
+    *,
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+) -> dict[str, tuple[Times, Values]]:
+    """Returns when each signal was said, and what: its own samples, not aligned.
+
+    Args:
+        recording: Where to read.
+        signals: Signals by name.
+        start_ns: First instant, nanoseconds since 1970 UTC; None: the first.
+        end_ns: First instant that no longer counts; None: none.
+
+    Returns:
+        Times (nanoseconds since 1970 UTC, ascending) and values in the unit of
+        the signal, NaN where it was said but is not valid; shape (n,) each.
+    """
+    return _said(recording, Signals(signals.values()), start_ns, end_ns)
+
+
 def _said(
     recording: Recording, known: Signals, start_ns: int | None, end_ns: int | None
 ) -> dict[str, tuple[Times, Values]]:
