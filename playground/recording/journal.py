@@ -153,18 +153,18 @@ class JournalWriter:
                 whole.
         """
         time_ns, topic, payload, qos, retain, dup, client, properties, kind = message
-        raw_topic = self._topics.get(topic)
-        if raw_topic is None:
-            raw_topic = self._topic(topic)
         flags = (_RETAIN if retain else 0) | (_DUP if dup else 0)
         raw_client = raw_properties = b""
-        if client is not None:
-            flags |= _CLIENT
-            raw_client = client.encode()
-        if properties is not None:
-            flags |= _PROPERTIES
-            raw_properties = properties.encode()
         try:
+            raw_topic = self._topics.get(topic)
+            if raw_topic is None:
+                raw_topic = self._topic(topic)
+            if client is not None:
+                flags |= _CLIENT
+                raw_client = client.encode()
+            if properties is not None:
+                flags |= _PROPERTIES
+                raw_properties = properties.encode()
             header = _HEADER.pack(
                 MESSAGE,
                 flags,
@@ -176,10 +176,10 @@ class JournalWriter:
                 len(raw_client),
                 len(raw_properties),
             )
-        except (struct.error, KeyError) as error:
+        except (struct.error, KeyError, UnicodeEncodeError) as error:
             raise PlaygroundError(
                 f"This message cannot be recorded ({error}): kind {kind!r}, "
-                f"QoS {qos!r}, time {time_ns!r}, topic of {len(raw_topic)} bytes.",
+                f"QoS {qos!r}, time {time_ns!r}, topic {topic[:80]!r}.",
                 f"kinds are {', '.join(KINDS)}; topics and client ids have at most "
                 "65,535 bytes; times are 64-bit nanoseconds",
             ) from error
@@ -336,19 +336,17 @@ class JournalReader:
         self, buffer: npt.NDArray[np.uint8], filled: int, place: int, *, last: bool
     ) -> tuple[list[int], int]:
         """Finds the whole frames; returns where bodies start, and bytes used."""
-        view = buffer.data[:filled]
+        view = buffer.data
         unpack, crc32, seed = _FRAME.unpack_from, zlib.crc32, self._seed
         starts: list[int] = []
         add = starts.append
         position = 0
         room = self._size - place
         while position + 8 <= filled:
-            # The one loop in Python; a slice that runs past the end is short
-            # and its sum therefore wrong.
             length, crc = unpack(view, position)
             start = position + 8
             stop = start + length
-            if crc32(view[start:stop], seed) == crc:
+            if crc32(view[start:stop], seed) == crc and stop <= filled:
                 add(start)
                 position = stop
                 continue

@@ -442,7 +442,8 @@ class Query:
             known = part.topic_range(group)
             if known is not None:
                 least, greatest = known
-                return not least or any(
+                without_topic = not least and self.kinds != PUBLISHED
+                return without_topic or any(
                     least <= topic <= greatest for topic in self.topics
                 )
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,18 +233,17 @@ def _salvage(path: Path) -> RecoverReport:
         writer.discard()
         raise
     rows = sum(damage.rows for damage in lost)
+    reasons = [str(damage) for damage in damages]
+    altered = not rows and result.metadata["sha256"] != sealed.metadata.get("sha256")
+    if altered:
+        reasons.append("the content is not the one that was sealed")
     report = RecoverReport(
         source=str(path),
         target=str(target),
         messages=result.rows,
         messages_lost=rows,
-        lossless=not rows,
-        reason="; ".join(str(damage) for damage in damages),
+        lossless=not rows and not altered,
+        reason="; ".join(reasons),
     )
     logger.warning("%s", report)
     return report
-
-
-def warnings_of(damages: Iterator[Damage]) -> list[str]:
-    """Returns damages as sentences."""
-    return [str(damage) for damage in damages]

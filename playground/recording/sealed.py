@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -267,6 +267,22 @@ def _add_integrity_block(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+class _IntegrityBlock(NamedTuple):
+    """What stands between the last column chunk and the footer."""
+
+    copy: bytes
+    raw_sums: bytes
+    digest: bytes
+
+    def fits(self, footer: bytes) -> bool:
+        """Says whether the hash is of this footer and the sums that stand here."""
+        return hashlib.sha256(footer + self.raw_sums).digest() == self.digest
+
+    @property
+    def sums(self) -> tuple[int, ...]:
+        return struct.unpack(f"<{len(self.raw_sums) // 4}I", self.raw_sums)
+
+
 def chunk_range(metadata: pq.FileMetaData, group: int, column: int) -> tuple[int, int]:
     """Returns where a column chunk begins in the file, and its length in bytes."""
     chunk = metadata.row_group(group).column(column)
@@ -348,28 +364,31 @@ class SealedFile:
             start = self.size - 8 - len(main)
             block = self._block_before(source, start)
             if block is not None:
-                copy, sums, whole = block
-                if whole:
-                    self._sums = sums
-                    if copy == main:
-                        return _parse(main)
+                # Three witnesses: footer, copy and hash. Two that agree win.
+                if block.fits(main):
+                    if block.copy != main:
+                        self._damaged("integrity block")
+                    self._sums = block.sums
+                    return _parse(main)
+                if block.fits(block.copy):
                     self._damaged("footer")
-                    return _parse(copy)
-                if copy == main:
+                    self._sums = block.sums
+                    return _parse(block.copy)
+                if block.copy == main:
                     self._damaged("integrity block")
                     return _parse(main)
         found = self._search(source)
         if found is not None:
-            copy, self._sums = found
-            self._damaged("footer")
-            return _parse(copy)
+            self._sums = found.sums
+            self._damaged("footer" if main else "end (truncated or overwritten)")
+            return _parse(found.copy)
         if main is None:
             raise FileFormatError(
                 f"{self.path} is truncated or was never finished: "
                 "a Parquet file ends with its index, this one does not.",
                 "copy it again from where it was made",
             )
-        return self._foreign(main)
+        return self._foreign(source, main)
 
     def _damaged(self, place: str) -> None:
         self.damages.append(Damage(path=self.path, place=place))
@@ -382,9 +401,7 @@ class SealedFile:
             return None
         return bytes(source.read_at(length, self.size - 8 - length))
 
-    def _block_before(
-        self, source: pa.NativeFile, end: int
-    ) -> tuple[bytes, Sequence[int], bool] | None:
+    def _block_before(self, source: pa.NativeFile, end: int) -> _IntegrityBlock | None:
         """Reads the integrity block that ends at ``end``; None if none does."""
         start = end - _BLOCK_END.size
         if start < 4:
@@ -396,11 +413,9 @@ class SealedFile:
         if magic != _BLOCK_MAGIC or length + sums > start - 4:
             return None
         body = bytes(source.read_at(length + sums, start - length - sums))
-        whole = hashlib.sha256(body).digest() == digest
-        numbers = struct.unpack(f"<{sums // 4}I", body[length:])
-        return body[:length], numbers, whole
+        return _IntegrityBlock(body[:length], body[length:], digest)
 
-    def _search(self, source: pa.NativeFile) -> tuple[bytes, Sequence[int]] | None:
+    def _search(self, source: pa.NativeFile) -> _IntegrityBlock | None:
         """Looks for an integrity block where the footer does not lead to it."""
         reach = min(self.size, 1 << 26)
         base = self.size - reach
@@ -408,12 +423,12 @@ class SealedFile:
         at = data.rfind(_BLOCK_MAGIC)
         while at >= 0:
             block = self._block_before(source, base + at + len(_BLOCK_MAGIC))
-            if block is not None and block[2]:
-                return block[0], block[1]
+            if block is not None and block.fits(block.copy):
+                return block
             at = data.rfind(_BLOCK_MAGIC, 0, at)
         return None
 
-    def _foreign(self, main: bytes) -> pq.FileMetaData:
+    def _foreign(self, source: pa.NativeFile, main: bytes) -> pq.FileMetaData:
         """Says what is wrong with a Parquet file without an integrity block."""
         try:
             parquet = _parse(main)
@@ -425,9 +440,14 @@ class SealedFile:
         self.parquet = parquet
         self._check_columns()
         self._check_metadata()
-        # It has our columns and metadata: another program wrote it anew, or
-        # the block was hit.
-        self._damaged("integrity block")
+        end = self.size - 8 - len(main) - _BLOCK_END.size
+        start = end - 4 * parquet.num_row_groups * len(COLUMNS) - len(main)
+        if start >= 4 and source.read_at(len(main), start) == main:
+            self._damaged("integrity block")
+        else:
+            self._damaged(
+                "integrity block (missing: another program wrote the file anew)"
+            )
         return parquet
 
     def _check_columns(self) -> None:

@@ -196,6 +196,11 @@ class RecordingWriter:
                 told in a recording.
         """
         with self._lock:
+            if self._ended:
+                raise PlaygroundError(
+                    f"{self.path} is closed; nothing more can be recorded.",
+                    "open a new RecordingWriter",
+                )
             journal = self._journal
             if journal is None:
                 return self._buffer(message)
@@ -211,11 +216,6 @@ class RecordingWriter:
             return seq
 
     def _buffer(self, message: Message) -> int:
-        if self._ended:
-            raise PlaygroundError(
-                f"{self.path} is closed; nothing more can be recorded.",
-                "open a new RecordingWriter",
-            )
         seq = self._seq
         self._pending.append(message)
         self._pending_seqs.append(seq)
