@@ -1,0 +1,126 @@
+"""Where a recording is played to: one connection, or one per recorded client.
+
+Keeps account of what it left retained there, so that a seek can bring the bus
+to the state of any instant, and no stale message stays behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeGuard, cast
+
+from playground.bus import Bus, Connection, OnMessage
+from playground.errors import PlaygroundError
+from playground.message import Message
+
+
+def is_bus(where: Bus | Connection) -> TypeGuard[Bus]:
+    """Says whether one can connect there, or already has."""
+    return hasattr(where, "connect")
+
+
+class Target:
+    """Publishes messages as they were recorded.
+
+    Args:
+        where: A bus, on which connections are opened (and closed at the end),
+            or a connection, which is used and left open.
+        client_id: Name on the bus.
+        clients: One connection per client id in the recording, under that id.
+        on_message: Hears what is sent to the replayer itself.
+
+    Attributes:
+        retained: What was left retained here, by topic.
+    """
+
+    def __init__(
+        self,
+        where: Bus | Connection,
+        *,
+        client_id: str = "replay",
+        clients: bool = False,
+        on_message: OnMessage | None = None,
+    ) -> None:
+        self.retained: dict[str, Message] = {}
+        self._bus: Bus | None = None
+        self._named: dict[str, Connection] = {}
+        self._main: Connection
+        if is_bus(where):
+            self._bus = where
+            self._main = where.connect(client_id, on_message)
+        elif clients:
+            raise PlaygroundError(
+                "One connection cannot speak for several clients.",
+                "hand a bus to the replayer",
+            )
+        else:
+            self._main = cast(Connection, where)
+        self._clients = clients
+
+    @property
+    def connection(self) -> Connection:
+        """The replayer's own connection."""
+        return self._main
+
+    def publish(self, message: Message) -> None:
+        """Says a message again, by the client that said it where these count."""
+        connection = self._main
+        if self._clients and message.client is not None:
+            connection = self._connection_of(message.client)
+        connection.publish(
+            message.topic,
+            message.payload,
+            qos=message.qos,
+            retain=message.retain,
+            properties=message.properties,
+        )
+        if message.retain:
+            if message.payload:
+                self.retained[message.topic] = message
+            else:
+                self.retained.pop(message.topic, None)
+
+    def _connection_of(self, client: str) -> Connection:
+        connection = self._named.get(client)
+        if connection is None:
+            assert self._bus is not None
+            connection = self._named[client] = self._bus.connect(client)
+        return connection
+
+    def become(self, state: Mapping[str, Message]) -> int:
+        """Brings what is retained to a state; returns how many messages it took.
+
+        Topics that were set from here and are not in the state are cleared;
+        what others left retained is theirs.
+        """
+        sent = 0
+        for topic in [topic for topic in self.retained if topic not in state]:
+            self.publish(self.retained[topic]._replace(payload=b"", properties=None))
+            sent += 1
+        for topic, message in state.items():
+            here = self.retained.get(topic)
+            if here is None or (here.payload, here.qos, here.properties) != (
+                message.payload,
+                message.qos,
+                message.properties,
+            ):
+                self.publish(message)
+                sent += 1
+        return sent
+
+    def flush(self, timeout_s: float) -> None:
+        """Returns when everything published has left, acknowledged where it is.
+
+        Raises:
+            ConnectionFailed: It did not within the time.
+        """
+        for connection in (*self._named.values(), self._main):
+            flush = getattr(connection, "flush", None)
+            if flush is not None:
+                flush(timeout_s)
+
+    def close(self) -> None:
+        """Ends the connections that were opened here."""
+        if self._bus is not None:
+            for connection in (*self._named.values(), self._main):
+                connection.disconnect()

@@ -1,0 +1,189 @@
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from playground.cli import _run
+from playground.message import Message
+from playground.mqtt import MqttBus
+from playground.recording import Recording, RecordingWriter
+
+START = 1_700_000_000 * 10**9
+
+
+def record(path: Path, messages) -> Path:
+    with RecordingWriter(path, journal=False) as writer:
+        for message in messages:
+            writer.append(message)
+    return path
+
+
+def at(seconds: float, topic: str = "a", payload: bytes = b"1", **more) -> Message:
+    return Message(START + round(seconds * 1e9), topic, payload, **more)
+
+
+@pytest.fixture
+def session(tmp_path) -> Path:
+    return record(
+        tmp_path / "s.parquet", [at(i / 10, "a", b"%d" % i) for i in range(20)]
+    )
+
+
+# import
+
+
+def test_import_makes_a_recording_and_says_what_it_made(tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("t_s,T1\n0,20.5\n1,21\n")
+    out = tmp_path / "x.parquet"
+    code = _run(
+        [
+            "import",
+            str(tmp_path / "x.csv"),
+            "-o",
+            str(out),
+            "--topic-prefix",
+            "lab",
+            "--start",
+            "2026-02-01T00:00:00Z",
+        ]
+    )
+    assert code == 0
+    assert "2 messages on 1 topics (from table)" in capsys.readouterr().out
+    assert [m.topic for m in Recording.open(out).messages()] == ["lab/T1", "lab/T1"]
+
+
+def test_import_of_a_bad_file_says_why_and_leaves_nothing(tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    code = _run(["import", str(tmp_path / "x.csv"), "-o", str(tmp_path / "x.parquet")])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_import_refuses_a_start_that_is_none(tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("t_s,T1\n0,20.5\n")
+    code = _run(
+        ["import", str(tmp_path / "x.csv"), "-o", "o.parquet", "--start", "noon"]
+    )
+    assert code == 2
+    assert "'noon' is not an instant" in capsys.readouterr().err
+
+
+# diff
+
+
+def test_diff_of_equal_recordings_answers_0(session, capsys):
+    assert _run(["diff", str(session), str(session)]) == 0
+    assert capsys.readouterr().out == "equal: 20 messages\n"
+
+
+def test_diff_shows_the_first_divergence_and_answers_1(session, tmp_path, capsys):
+    messages = list(Recording.open(session).messages())
+    messages[12] = messages[12]._replace(payload=b"wrong")
+    other = record(tmp_path / "o.parquet", messages)
+    assert _run(["diff", str(session), str(other)]) == 1
+    said = capsys.readouterr().out
+    assert "1 changed" in said
+    assert "first divergence: a at 1.200000 s" in said
+    assert "expected a '12' qos 0" in said
+    assert "got      a 'wrong' qos 0" in said
+    assert len(re.findall(r"^    a ", said, re.MULTILINE)) == 10
+
+
+def test_diff_speaks_json(session, tmp_path, capsys):
+    other = record(tmp_path / "o.parquet", [at(0, "a", b"0")])
+    assert _run(["diff", str(session), str(other), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["equal"], told["missing"]) == (False, 19)
+
+
+def test_diff_of_nothing_answers_3(tmp_path, capsys):
+    empty = record(tmp_path / "e.parquet", [])
+    assert _run(["diff", str(empty), str(empty)]) == 3
+    assert "undecided" in capsys.readouterr().out
+
+
+def test_diff_of_a_missing_file_answers_2(session, capsys):
+    assert _run(["diff", str(session), "nowhere.parquet"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+# replay
+
+
+def test_replay_to_a_broker_reports_what_it_did(session, mosquitto, capsys):
+    heard = []
+    listener = MqttBus(mosquitto.url).connect("listener", heard.append)
+    listener.subscribe("#")
+    code = _run(["replay", str(session), "--broker", mosquitto.url, "--speed", "max"])
+    assert code == 0
+    assert "20 messages" in capsys.readouterr().out
+    listener.disconnect()
+
+
+@pytest.mark.broker
+def test_replay_without_a_broker_starts_one_and_waits_for_a_subscriber(session):
+    program = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from playground.cli import main; main()",
+            "replay",
+            str(session),
+            "--speed",
+            "max",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    heard: list[Message] = []
+    complete = threading.Event()
+
+    def hear(message: Message) -> None:
+        heard.append(message)
+        if len(heard) == 20:
+            complete.set()
+
+    try:
+        url = program.stderr.readline().removeprefix("broker: ").strip()
+        listener = MqttBus(url).connect("listener", hear)
+        listener.subscribe("a")
+        # The last message arrives although the broker ends with the replay.
+        assert complete.wait(20)
+        assert program.wait(20) == 0
+        assert "20 messages" in program.stdout.read()
+        listener.disconnect()
+    finally:
+        program.kill()
+        program.wait()
+        program.stdout.close()
+        program.stderr.close()
+    assert [m.payload for m in heard] == [b"%d" % i for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--speed", "fast"], 2, "'fast' is not a speed"),
+        (["--speed", "-1"], 2, "not a speed"),
+        (["-t", "x/#"], 2, "matches no topic"),
+    ],
+)
+def test_wrong_use_of_replay_is_explained(
+    session, mosquitto, capsys, arguments, code, words
+):
+    assert _run(["replay", str(session), "--broker", mosquitto.url, *arguments]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_replay_to_nobody_answers_1(session, capsys):
+    code = _run(["replay", str(session), "--broker", "mqtt://127.0.0.1:1"])
+    assert code == 1
+    assert "Nobody listens" in capsys.readouterr().err
