@@ -129,6 +129,8 @@ class HeatPump:
             RATED_EVAPORATING_DEGC, RATED_CONDENSING_DEGC
         )
         self.rated_power_w = capacity_w / rated_cop
+        # 7.5 W of fan per kW of heat; a unit of 20 kW has two of 75 W.
+        self.rated_fan_w = 0.0075 * capacity_w
         self.reset(ambient_degc=20.0)
 
     def reset(self, *, ambient_degc: float) -> None:
@@ -315,7 +317,7 @@ class HeatPump:
         self.coil_degc = (
             coil + (mean + latent_w - melt_w - from_coil) * dt_s / self.coil_j_per_k
         )
-        fan_w = 150.0 * (fan / RATED_FAN_RPM) ** 3 if fan > 0.0 else 0.0
+        fan_w = self.rated_fan_w * (fan / RATED_FAN_RPM) ** 3 if fan > 0.0 else 0.0
         self.electric_w = power_w + fan_w + 40.0
         self.to_air_w = (1.0 - _INTO_REFRIGERANT) * power_w + fan_w + 40.0
         self.from_air_w = mean + latent_w

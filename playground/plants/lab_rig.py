@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from playground.errors import PlaygroundError
+from playground.plants.energy import Energy
 from playground.plants.heat_pump import HeatPump
 from playground.plants.hydraulics import (
     CP_WATER_J_PER_KG_K,
@@ -34,43 +34,6 @@ LONGEST_STEP_S = 1.0
 NOMINAL_KG_PER_S = 0.886
 """20 kW over the 5.4 K between inlet and outlet in the contract."""
 _Five = tuple[float, float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Energy:
-    """Heat balance since the last reset, joules.
-
-    Attributes:
-        electricity_j: Taken by compressor, fan, electronics and both pumps.
-        from_air_j: Taken from the air by the evaporator, with its moisture.
-        to_air_j: Given off by the electronics, the fan and the tank.
-        to_tower_j: Given off by the cooling tower.
-        to_water_j: Given to the water by the heat pump.
-        stored_j: More than at the reset in water, coil and frost.
-    """
-
-    electricity_j: float
-    from_air_j: float
-    to_air_j: float
-    to_tower_j: float
-    to_water_j: float
-    stored_j: float
-
-    @property
-    def imbalance(self) -> float:
-        """What is missing, as a fraction of all heat that has moved."""
-        moved = (
-            abs(self.electricity_j)
-            + abs(self.from_air_j)
-            + abs(self.to_air_j)
-            + abs(self.to_tower_j)
-            + abs(self.stored_j)
-        )
-        if moved == 0.0:
-            return 0.0
-        gained = self.electricity_j + self.from_air_j
-        gone = self.to_air_j + self.to_tower_j
-        return (gained - gone - self.stored_j) / moved
 
 
 class LabRig:
@@ -248,7 +211,7 @@ class LabRig:
             electricity_j=electricity,
             from_air_j=from_air,
             to_air_j=to_air,
-            to_tower_j=to_tower,
+            to_sink_j=to_tower,
             to_water_j=to_water,
             stored_j=self._stored() - self._stored_before,
         )
