@@ -12,6 +12,7 @@ routing are in `mended`, users and rights in `access`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import threading
@@ -104,10 +105,7 @@ class EmbeddedBroker:
         self._server: _Server
         if backend == "mosquitto":
             if observer is not None:
-                raise PlaygroundError(
-                    "mosquitto does not tell an observer what passes through it.",
-                    "use backend='amqtt', or record through a tap",
-                )
+                raise _no_observer()
             self._server = MosquittoProcess(
                 host=host,
                 port=port,
@@ -155,6 +153,29 @@ class EmbeddedBroker:
         self.stop()
 
     @property
+    def is_running(self) -> bool:
+        """Says whether it has been started and not stopped."""
+        return self._running
+
+    def observe(self, observer: Callable[[Message], object]) -> list[Message]:
+        """Shows every event to one more observer, from now on.
+
+        Returns:
+            The retained messages as they stand at this moment.
+
+        Raises:
+            PlaygroundError: The backend is mosquitto.
+        """
+        if not isinstance(self._server, _AmqttThread):
+            raise _no_observer()
+        return self._server.observe(observer)
+
+    def forget(self, observer: Callable[[Message], object]) -> None:
+        """Shows nothing more to an observer; one that is unknown is no error."""
+        if isinstance(self._server, _AmqttThread):
+            self._server.forget(observer)
+
+    @property
     def port(self) -> int:
         """The TCP port that is really listened on."""
         self._must_run()
@@ -183,6 +204,13 @@ class EmbeddedBroker:
                 "The broker is not running, so it has no port.",
                 "call start(), or use it in a 'with' statement",
             )
+
+
+def _no_observer() -> PlaygroundError:
+    return PlaygroundError(
+        "mosquitto does not tell an observer what passes through it.",
+        "use backend 'amqtt', or record through a tap",
+    )
 
 
 class _Server(Protocol):
@@ -219,7 +247,7 @@ class _AmqttThread:
         # An empty table of plugins: the default ones log every packet.
         self._config: dict[str, Any] = {"listeners": listeners, "plugins": {}}
         self._access = access
-        self._observer = observer
+        self._observers = [observer] if observer is not None else []
         self._clock = clock
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -268,7 +296,7 @@ class _AmqttThread:
             self._config,
             access=self._access,
             clock=self._clock,
-            observer=self._observer,
+            observers=self._observers,
         )
         await broker.start()
         self.port = broker.port("default")
@@ -280,6 +308,22 @@ class _AmqttThread:
             await asyncio.wait_for(broker.shutdown(), STOP_WITHIN_S / 2)
         except TimeoutError:
             _logger.warning("the embedded broker did not stop in good order")
+
+    def observe(self, observer: Callable[[Message], object]) -> list[Message]:
+        broker, loop = self.broker, self._loop
+        if broker is None or loop is None or self._thread is None:
+            self._observers.append(observer)
+            return []
+
+        async def begin() -> list[Message]:
+            self._observers.append(observer)
+            return list(broker.retained.values())
+
+        return asyncio.run_coroutine_threadsafe(begin(), loop).result(STOP_WITHIN_S)
+
+    def forget(self, observer: Callable[[Message], object]) -> None:
+        with contextlib.suppress(ValueError):
+            self._observers.remove(observer)
 
     def stop(self) -> None:
         thread, loop, stop = self._thread, self._loop, self._stop

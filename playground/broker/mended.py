@@ -313,7 +313,7 @@ class MendedBroker(Broker):  # type: ignore[misc]
         config: amqtt's configuration.
         access: Who may do what.
         clock: Stamps what the observer sees.
-        observer: Sees every publication with its publisher, QoS, retain and
+        observers: See every publication with its publisher, QoS, retain and
             dup flag, and ``connect``, ``disconnect``, ``subscribe``,
             ``unsubscribe`` and ``will``, in the order of their happening.
     """
@@ -324,13 +324,13 @@ class MendedBroker(Broker):  # type: ignore[misc]
         *,
         access: Access,
         clock: Clock,
-        observer: Observer | None = None,
+        observers: list[Observer],
     ) -> None:
         super().__init__(config)
         self.logger = _Quiet(_logger)
         self.access = access
         self.clock = clock
-        self.observer = observer
+        self.observers = observers
         self.members: dict[str, Member] = {}
         self.retained: dict[str, Message] = {}
         self.congested: set[Peer] = set()
@@ -522,7 +522,7 @@ class MendedBroker(Broker):  # type: ignore[misc]
             None,
             kind,
         )
-        if self.observer is not None:
+        if self.observers:
             self._show(message)
         if packet.retain:
             self._keep(message)
@@ -592,13 +592,14 @@ class MendedBroker(Broker):  # type: ignore[misc]
         self._event("unsubscribe", member.client_id, topic_filter)
 
     def _event(self, kind: str, client: str, topic: str = "", qos: int = 0) -> None:
-        if self.observer is not None:
+        if self.observers:
             now_ns = self.clock.time_ns()
             self._show(Message(now_ns, topic, b"", qos, client=client, kind=kind))
 
     def _show(self, message: Message) -> None:
-        assert self.observer is not None
-        try:
-            self.observer(message)
-        except Exception:
-            _logger.exception("the broker's observer failed")
+        for observer in tuple(self.observers):
+            try:
+                observer(message)
+            except Exception:
+                # An observer must not stop the broker.
+                _logger.exception("the broker's observer failed")

@@ -81,6 +81,9 @@ def _options(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s" if verbose else "%(message)s",
     )
+    # What the libraries under the embedded broker tell is about themselves.
+    for name in ("amqtt", "transitions"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if version:
         from playground import __version__
 

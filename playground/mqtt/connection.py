@@ -199,7 +199,7 @@ class MqttConnection:
         self._dispatch = bus.dispatch
         # Reentrant: paho may answer inside the call that asks.
         self._changed = threading.Condition(threading.RLock())
-        self._subscriptions: dict[str, int] = {}
+        self._subscriptions: dict[str, tuple[int, bool]] = {}
         self._answers: dict[int, list[ReasonCode] | None] = {}
         self._unacknowledged: dict[int, tuple[Message, int, int]] = {}
         self._outbox = Outbox()
@@ -216,7 +216,7 @@ class MqttConnection:
         options: dict[str, Any] = {}
         if not self._is_5:
             options["clean_session"] = self._clean
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self.client_id,
             protocol=paho.MQTTv5 if self._is_5 else paho.MQTTv311,
@@ -354,24 +354,33 @@ class MqttConnection:
         if not self._outbox.add(info, qos):
             self.dropped += 1
 
-    def subscribe(self, topic_filter: str, *, qos: int = 0) -> None:
+    def subscribe(
+        self, topic_filter: str, *, qos: int = 0, retained: bool = True
+    ) -> None:
         """Subscribes and waits for the broker's answer.
 
         Called from a callback it does not wait; a refusal is then logged.
+
+        Args:
+            topic_filter: Of what to hear.
+            qos: The highest QoS to be used.
+            retained: Whether to be sent what the broker has kept; only MQTT 5
+                lets one say no.
 
         Raises:
             PlaygroundError: The filter is not one.
             ConnectionFailed: The broker refuses, or does not answer.
         """
         check_filter(topic_filter)
-        codes = self._ask(partial(self._send_subscribe, topic_filter, qos), "subscribe")
+        ask = partial(self._send_subscribe, topic_filter, qos, retained=retained)
+        codes = self._ask(ask, "subscribe")
         if codes and codes[0].is_failure:
             raise ConnectionFailed(
                 f"{self._bus.url} refuses the subscription to {topic_filter!r}: "
                 f"{codes[0]}.",
                 "may this user read these topics? See the broker's access rules",
             )
-        self._subscriptions[topic_filter] = qos
+        self._subscriptions[topic_filter] = (qos, retained)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Takes a subscription back and waits for the broker's answer."""
@@ -434,12 +443,16 @@ class MqttConnection:
     # ---------------------------------------------------- questions and answers
 
     def _send_subscribe(
-        self, topic_filter: str, qos: int
+        self, topic_filter: str, qos: int, *, retained: bool
     ) -> tuple[MQTTErrorCode, int | None]:
         if not self._is_5:
             return self._client.subscribe(topic_filter, qos)
         options = SubscribeOptions(
-            qos=qos, retainAsPublished=self._bus.retain_as_published
+            qos=qos,
+            retainAsPublished=self._bus.retain_as_published,
+            retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+            if retained
+            else SubscribeOptions.RETAIN_DO_NOT_SEND,
         )
         return self._client.subscribe(topic_filter, options=options)
 
@@ -496,8 +509,8 @@ class MqttConnection:
         is_back = self._was_connected
         self.session_present = flags.session_present
         if is_back and not flags.session_present:
-            for topic_filter, qos in list(self._subscriptions.items()):
-                self._send_subscribe(topic_filter, qos)
+            for topic_filter, (qos, retained) in list(self._subscriptions.items()):
+                self._send_subscribe(topic_filter, qos, retained=retained)
         with self._changed:
             self._connected = self._was_connected = True
             self._lost_because = None
@@ -600,6 +613,19 @@ class MqttConnection:
         properties = _new_properties(packet)
         properties_into_paho(properties_from_json(recorded), properties)
         return properties
+
+
+class _Client(paho.Client):
+    def _ssl_wrap_socket(self, tcp_sock: Any) -> ssl.SSLSocket:
+        # paho leaves the socket open when the handshake fails.
+        context = self._ssl_context
+        assert context is not None
+        tcp_sock.settimeout(CONNECT_WITHIN_S)
+        try:
+            return context.wrap_socket(tcp_sock, server_hostname=self._host)
+        except BaseException:
+            tcp_sock.close()
+            raise
 
 
 def _new_properties(packet: int) -> Properties:

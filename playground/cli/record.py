@@ -1,0 +1,198 @@
+"""``playground record``: a live session into a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from playground.cli.ending import stop_event
+from playground.errors import PlaygroundError
+from playground.quantity import say_seconds, seconds
+
+if TYPE_CHECKING:
+    from playground.record import Progress, Source
+
+
+def command(
+    output: Annotated[
+        Path, typer.Argument(metavar="OUT.parquet", help="The recording to write.")
+    ],
+    broker: Annotated[
+        str | None,
+        typer.Option(help="mqtt://, mqtts://, ws:// or wss://USER@HOST:PORT."),
+    ] = None,
+    embedded: Annotated[
+        bool,
+        typer.Option(
+            "--embedded", help="Start a broker of our own and record what it sees."
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the own broker; 0: any.")
+    ] = 1883,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option("-t", "--topic", metavar="FILTER", help="Record only these."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("-x", "--exclude", metavar="FILTER", help="Leave these out."),
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", help="How long, such as 10min.")
+    ] = None,
+    qos: Annotated[
+        int, typer.Option(min=0, max=2, help="At which QoS to subscribe.")
+    ] = 0,
+    sync: Annotated[
+        str,
+        typer.Option(
+            help="How often to force it onto the disk, such as 1s, or 'always'."
+        ),
+    ] = "1s",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a recording of that name.")
+    ] = False,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its first line is the password; or PLAYGROUND_MQTT_PASSWORD."
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="Whose certificates to trust (PEM).")
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(help="Certificate to show to the broker (PEM).")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+) -> None:
+    """Record an MQTT session until Ctrl-C, or for a time.
+
+    Example: playground record lab.parquet --broker mqtt://192.168.1.10 -t 'rig/#'
+    """
+    from playground.record import record
+
+    if (broker is None) is not embedded:
+        raise PlaygroundError(
+            "Nothing to record from."
+            if broker is None
+            else "--broker and --embedded are two sources.",
+            "name one: --broker mqtt://HOST:1883, or --embedded",
+        )
+    source = (
+        _embedded(port)
+        if broker is None
+        else _broker(
+            broker, qos=qos, password_file=password_file, ca=ca, cert=cert, key=key
+        )
+    )
+    show = _Display(output)
+    with stop_event() as stop:
+        recording = record(
+            source,
+            output,
+            filters=tuple(topic or ()),
+            exclude=tuple(exclude or ()),
+            duration_s=None if duration is None else seconds(duration),
+            sync_s=0.0 if sync == "always" else seconds(sync),
+            overwrite=overwrite,
+            stop=stop,
+            on_progress=show,
+            on_start=show.started,
+        )
+    show.clear()
+    print(
+        f"{recording.count} messages in "
+        f"{say_seconds((recording.end_ns - recording.start_ns) / 1e9)} -> "
+        f"{', '.join(recording.paths)}"
+    )
+
+
+def _embedded(port: int) -> Source:
+    from playground.broker import EmbeddedBroker
+    from playground.record import EmbeddedSource
+
+    return EmbeddedSource(EmbeddedBroker(port=port))
+
+
+def _broker(
+    url: str,
+    *,
+    qos: int,
+    password_file: Path | None,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+) -> Source:
+    from playground.mqtt import BrokerUrl, Tls, find_password
+    from playground.record import BrokerSource
+
+    options: dict[str, Any] = {}
+    if ca or cert or key:
+        options["tls"] = Tls(ca_file=ca, certificate_file=cert, key_file=key)
+    if password_file is not None:
+        options["password"] = find_password(password_file)
+    return BrokerSource(BrokerUrl.parse(url), qos=qos, **options)
+
+
+class _Display:
+    """One line that is redrawn on a terminal; elsewhere a line now and then."""
+
+    EVERY_S = 30.0
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_terminal = sys.stderr.isatty()
+        self._live: Any = None
+        self._said_at = time.monotonic()
+
+    def started(self, described: dict[str, Any]) -> None:
+        print(
+            f"recording {described['broker']} ({described['protocol']}) to "
+            f"{self._path}; Ctrl-C ends it",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def __call__(self, progress: Progress) -> None:
+        text = (
+            f"{progress.count} messages  {progress.rate_hz:.0f}/s  "
+            f"{_size(progress.bytes)}  {say_seconds(progress.elapsed_s)}"
+        )
+        if progress.gaps:
+            text += f"  {progress.gaps} gaps"
+        if progress.deaf_because:
+            text += f"  {progress.deaf_because}"
+        if self._is_terminal:
+            self._draw(text)
+        elif time.monotonic() - self._said_at >= self.EVERY_S:
+            self._said_at = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    def _draw(self, text: str) -> None:
+        if self._live is None:
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(stderr=True, highlight=False)
+            self._live = Live(console=console, refresh_per_second=4, transient=True)
+            self._live.start()
+        self._live.update(text)
+
+    def clear(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"

@@ -1,0 +1,20 @@
+"""A live session, written down: any broker, or the embedded one itself.
+
+`record` does it all and returns the sealed recording; `Recorder` is the same as
+a context manager, for programs that have something else to do meanwhile.
+Sources know where messages come from, the recorder knows no transport, and the
+file is `playground.recording`'s.
+"""
+
+from playground.record.recorder import Progress, Recorder, record
+from playground.record.sources import BrokerSource, EmbeddedSource, Sink, Source
+
+__all__ = [
+    "BrokerSource",
+    "EmbeddedSource",
+    "Progress",
+    "Recorder",
+    "Sink",
+    "Source",
+    "record",
+]
