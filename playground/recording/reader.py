@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +97,7 @@ class Recording:
 
     @classmethod
     def _open_remote(cls, uri: str) -> Self:
+        shown = _without_secrets(uri)
         try:
             filesystem, path = pafs.FileSystem.from_uri(uri)
             info = filesystem.get_file_info(path)
@@ -108,16 +110,16 @@ class Recording:
                     and entry.base_name.endswith(".parquet")
                 )
                 if not names:
-                    raise _no_parts(uri)
+                    raise _no_parts(shown)
             elif info.type == pafs.FileType.NotFound:
                 raise FileFormatError(
-                    f"{uri} does not exist.", "look after the spelling of the path"
+                    f"{shown} does not exist.", "look after the spelling of the path"
                 )
             else:
                 names = [path]
         except (OSError, pa.ArrowException) as error:
             raise FileFormatError(
-                f"{uri} cannot be opened: {error}.",
+                f"{shown} cannot be opened: {error}.",
                 "name a path, or a URI such as s3://bucket/key",
             ) from error
         return cls([SealedFile(name, filesystem) for name in names])
@@ -477,10 +479,17 @@ class Query:
             mask &= _pick(keys.column("topic"), self._wants)
         if not mask.any():
             return None
-        if set(columns) <= set(needed):
-            rows = keys.select(columns)
+        rest = [name for name in columns if name not in needed]
+        if rest:
+            rows = reader.read(group, rest)
+            found = {name: keys.column(name) for name in needed}
+            found |= {name: rows.column(name) for name in rest}
+            rows = pa.Table.from_arrays(
+                [found[name] for name in columns],
+                schema=pa.schema([SCHEMA.field(name) for name in columns]),
+            )
         else:
-            rows = reader.read(group, columns)
+            rows = keys.select(columns)
         if mask.all():
             return rows
         chosen = np.flatnonzero(mask)
@@ -527,6 +536,12 @@ def _journals(path: Path) -> list[Path]:
         )
         return []
     return [journal]
+
+
+def _without_secrets(uri: str) -> str:
+    """Returns a URI without its user part and its options."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _missing(path: Path) -> FileFormatError:

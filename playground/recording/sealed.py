@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import struct
 import zlib
@@ -546,6 +547,42 @@ class SealedFile:
                         yield Damage(path=self.path, place=place, rows=rows)
 
 
+class _Fetched(io.RawIOBase):
+    """The column chunks that were fetched, at their places in the file.
+
+    Parquet reads from here what was fetched and checked before; so each byte
+    is asked of the disk, or of the object storage, once.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._place = 0
+        self.chunks: dict[int, bytes] = {}
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}
+        self._place = base[whence] + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        for start, chunk in self.chunks.items():
+            if start <= self._place < start + len(chunk):
+                first = self._place - start
+                found = chunk if len(chunk) == size else chunk[first : first + size]
+                self._place += len(found)
+                return found
+        raise OSError(f"byte {self._place} was not fetched")
+
+
 class GroupReader:
     """Reads row groups of a sealed file, and checks what it reads."""
 
@@ -555,8 +592,9 @@ class GroupReader:
         self._sealed = sealed
         self._source = source
         self._sums = sums
+        self._fetched = _Fetched(sealed.size)
         self._file = pq.ParquetFile(
-            source,
+            pa.PythonFile(self._fetched, mode="r"),
             metadata=sealed.parquet,
             page_checksum_verification=True,
             pre_buffer=False,
@@ -569,7 +607,7 @@ class GroupReader:
             FileFormatError: A column is damaged; the message names it.
         """
         for name in columns:
-            if not self._matches(group, name):
+            if not self._take(group, name):
                 raise self._damaged(group, name)
         try:
             return self._file.read_row_group(group, columns=list(columns))
@@ -580,24 +618,34 @@ class GroupReader:
             raise FileFormatError(
                 f"{self._sealed.path}: row group {group} cannot be read: {error}."
             ) from error
+        finally:
+            self._fetched.chunks.clear()
 
     def intact(self, group: int, column: str) -> bool:
         """Says whether a column of a row group is as it was written."""
-        if self._sums is not None:
-            return self._matches(group, column)
         try:
-            self._file.read_row_group(group, columns=[column])
+            if not self._take(group, column):
+                return False
+            if self._sums is None:
+                self._file.read_row_group(group, columns=[column])
         except (OSError, pa.ArrowException, ValueError):
             return False
+        finally:
+            self._fetched.chunks.clear()
         return True
 
-    def _matches(self, group: int, column: str) -> bool:
-        if self._sums is None:
-            return True
+    def _take(self, group: int, column: str) -> bool:
+        """Fetches a column chunk; says whether it is as it was written."""
         number = COLUMNS.index(column)
         start, size = chunk_range(self._sealed.parquet, group, number)
-        data = self._source.read_at(size, start)
+        data = self._fetch(start, size)
+        self._fetched.chunks[start] = data
+        if self._sums is None:
+            return True
         return zlib.crc32(data) == self._sums[group * len(COLUMNS) + number]
+
+    def _fetch(self, start: int, size: int) -> bytes:
+        return bytes(self._source.read_at(size, start))
 
     def _damaged(self, group: int, column: str) -> FileFormatError:
         damage = Damage(
