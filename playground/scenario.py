@@ -92,6 +92,20 @@ class Scenario:
     )
     """Where it was read; files it names are looked for there."""
 
+    def __post_init__(self) -> None:
+        # From Python one may write checks and KPIs as one would in the file.
+        if isinstance(self.kpis, Mapping) or any(
+            isinstance(check, Mapping) for check in self.checks
+        ):
+            document = Document(f"scenario {self.name!r}", None)
+            mistakes: list[Mistake] = []
+            for name, kind in (("checks", list[CheckEntry]), ("kpis", KpiEntry)):
+                entry = getattr(self, name)
+                read = document.check(kind, entry, (name,), mistakes)
+                object.__setattr__(self, name, read)
+            if mistakes:
+                raise DocumentError(document.path, mistakes)
+
     def prepare(self) -> Setup:
         """Makes the parts.
 

@@ -1,0 +1,419 @@
+"""The report of a run: one HTML file that needs nothing else, no network.
+
+Verdict first, then checks, KPIs, what went wrong and where, and every signal on
+one time axis. Long runs are thinned to the least and the greatest value of each
+of many short spans, so nothing that stands out is lost.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bokeh.embed import components
+from bokeh.layouts import column
+from bokeh.models import (
+    ColumnDataSource,
+    CrosshairTool,
+    DatetimeTickFormatter,
+    HoverTool,
+    Range1d,
+)
+from bokeh.models.annotations import BoxAnnotation, Legend, Span
+from bokeh.palettes import Category10
+from bokeh.plotting import figure
+from bokeh.resources import Resources
+
+from playground.errors import FileFormatError, PlaygroundError
+from playground.quantity import say_seconds
+from playground.recording import Recording
+from playground.run import RECORDING, REPORT, RESOLVED, RESULT
+from playground.scenario import Setup, load_scenario
+from playground.signals import Signal
+from playground.trajectory import Array, Traces
+
+BUCKETS = 1200
+"""Spans of a plot; each shows the least and the greatest value in it."""
+PER_PANEL = 6
+WORST = 6
+"""So many failed checks get a plot of their own."""
+EXCERPT = 12
+"""Messages shown on each side of a worst instant."""
+
+
+def write_report(folder: Path | str, *, again: str = "") -> Path:
+    """Writes ``report.html`` into the folder of a run.
+
+    Args:
+        folder: Where `playground.run.run` wrote.
+        again: The command line that repeats the run; by default one that runs
+            the resolved scenario.
+
+    Raises:
+        PlaygroundError: The folder holds no run.
+    """
+    folder = Path(folder)
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PlaygroundError(
+            f"{folder} holds no run: there is no {RESULT}.",
+            "name a folder that 'playground run' wrote",
+        ) from error
+    except ValueError as error:
+        raise FileFormatError(f"{folder / RESULT} is damaged: {error}") from error
+    setup = load_scenario(folder / RESOLVED).prepare()
+    recording = Recording.open(folder / RECORDING)
+    page = render(result, setup, recording, again or f"playground run {RESOLVED}")
+    target = folder / REPORT
+    half = target.with_suffix(".html.part")
+    half.write_text(page, encoding="utf-8")
+    half.replace(target)
+    return target
+
+
+def render(
+    result: Mapping[str, Any], setup: Setup, recording: Recording, again: str
+) -> str:
+    """Returns the report of a run as HTML."""
+    traces = Traces.of(
+        recording,
+        setup.signals,
+        list(setup.signals),
+        origin_ns=setup.start_ns,
+        end_s=setup.duration_s,
+    )
+    plots = _Plots(setup, traces)
+    overview = plots.overview(result["checks"])
+    failures = [
+        (check, plots.around(check))
+        for check in result["checks"]
+        if check["verdict"] == "fail" and check["worst_s"] is not None
+    ][:WORST]
+    models = {"overview": overview}
+    models |= {f"worst{n}": plot for n, (_, plot) in enumerate(failures) if plot}
+    script, divs = components(models)
+    worst = "".join(
+        _failure(check, divs.get(f"worst{n}", ""), recording, setup)
+        for n, (check, _) in enumerate(failures)
+    )
+    scenario = setup.scenario
+    verdict = result["verdict"]
+    resources = Resources(mode="inline", components=["bokeh"], minified=True)
+    sections = [
+        f'<header class="{verdict}"><h1>{_SIGNS[verdict]} {_text(scenario.name)}</h1>'
+        f"<p>{_text(scenario.description)}</p><p>{_summary(result)}</p></header>",
+        "<h2>Checks</h2>",
+        _checks(result["checks"]),
+    ]
+    if result["kpis"]:
+        sections += ["<h2>Key figures</h2>", _kpis(result["kpis"])]
+    if worst:
+        sections += ["<h2>What went wrong</h2>", worst]
+    sections += [
+        "<h2>Signals</h2>",
+        "<p class=hint>Drag to pan, wheel to zoom; all plots move together. A click "
+        "on a name in a legend hides it. The grey part is the warm-up.</p>",
+        divs["overview"],
+        "<h2>Again</h2>",
+        f"<pre>{_text(again)}</pre>",
+        f"<p>Message log, SHA-256: <code>{_text(result['sha256'])}</code></p>",
+    ]
+    return (
+        "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        f"<title>{verdict}: {_text(scenario.name)}</title>"
+        f"<style>{_STYLE}</style>\n{resources.render_js()}\n</head><body>"
+        f"{''.join(sections)}\n{script}\n</body></html>\n"
+    )
+
+
+_SIGNS = {"pass": "✓ pass:", "fail": "✗ fail:", "untested": "? untested:"}
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1200px;
+  padding: 1rem; color: #222; background: #fff; }
+header { padding: .6rem 1.2rem; border-radius: 6px; color: #fff; }
+header.pass { background: #1a7f37; } header.fail { background: #b42318; }
+header.untested { background: #9a6700; }
+h1 { font-size: 1.5rem; margin: .3rem 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #ddd;
+  vertical-align: top; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.verdict-pass { color: #1a7f37; font-weight: 600; }
+.verdict-fail { color: #b42318; font-weight: 600; }
+.verdict-untested { color: #9a6700; font-weight: 600; }
+.hint { color: #666; } pre, code { background: #f3f4f6; padding: .15rem .35rem;
+  border-radius: 4px; overflow-wrap: anywhere; } pre { padding: .7rem; }
+.excerpt { max-height: 16rem; overflow: auto; font-size: .85rem; }
+tr.worst td { background: #fde8e6; }
+"""
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _figure(value: float | None, unit: str | None) -> str:
+    if value is None:
+        return "–"
+    return _text(f"{value:.5g}" + ("" if unit in (None, "1") else f" {unit}"))
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    return _text(
+        f"{say_seconds(result['duration_s'])} of plant time in "
+        f"{result['wall_s']:.2f} s, {result['messages']:,} messages, "
+        f"seed {result['seed']}"
+    )
+
+
+def _checks(checks: Sequence[Mapping[str, Any]]) -> str:
+    if not checks:
+        return "<p>This scenario checks nothing.</p>"
+    rows = []
+    for check in checks:
+        worst = "" if check["worst_s"] is None else say_seconds(check["worst_s"])
+        rows.append(
+            f"<tr><td class=verdict-{check['verdict']}>{check['verdict']}</td>"
+            f"<td>{_text(check['name'])}</td>"
+            f"<td class=number>{_figure(check['margin'], check['unit'])}</td>"
+            f"<td class=number>{worst}</td><td>{_text(check['detail'])}</td></tr>"
+        )
+    return _table(("verdict", "check", "margin", "at", ""), rows)
+
+
+def _kpis(kpis: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        f"<tr><td>{_text(kpi['name'])}</td>"
+        f"<td class=number>{_figure(kpi['value'], kpi['unit'])}</td>"
+        f"<td>{_text(kpi['about'])}</td></tr>"
+        for kpi in kpis
+    ]
+    return _table(("figure", "value", ""), rows)
+
+
+def _table(head: Iterable[str], rows: Iterable[str]) -> str:
+    names = "".join(f"<th>{_text(name)}</th>" for name in head)
+    return (
+        f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _failure(
+    check: Mapping[str, Any], plot: str, recording: Recording, setup: Setup
+) -> str:
+    at_s = check["worst_s"]
+    return (
+        f"<h3>{_text(check['name'])}</h3>"
+        f"<p>Worst at {say_seconds(at_s)}"
+        + (
+            f", by {_figure(-check['margin'], check['unit'])}"
+            if check["margin"] is not None
+            else ""
+        )
+        + f". {_text(check['detail'])}</p>{plot}"
+        f"<details><summary>Messages around it</summary><div class=excerpt>"
+        f"{_excerpt(recording, setup, at_s)}</div></details>"
+    )
+
+
+def _excerpt(recording: Recording, setup: Setup, at_s: float) -> str:
+    at_ns = setup.start_ns + round(at_s * 1e9)
+    window_ns = 10**9
+    # A quiet plant needs a wider window than one that speaks each second.
+    while True:
+        found = list(
+            recording.messages(start_ns=at_ns - window_ns, end_ns=at_ns + window_ns)
+        )
+        if len(found) >= 2 * EXCERPT or window_ns > setup.duration_s * 1e9:
+            break
+        window_ns *= 4
+    before = [m for m in found if m.time_ns < at_ns][-EXCERPT:]
+    after = [m for m in found if m.time_ns >= at_ns][:EXCERPT]
+    rows = []
+    for message in before + after:
+        payload = message.payload[:160].decode("utf-8", "backslashreplace")
+        mark = " class=worst" if message.time_ns == at_ns else ""
+        rows.append(
+            f"<tr{mark}><td class=number>"
+            f"{(message.time_ns - setup.start_ns) / 1e9:.3f}</td>"
+            f"<td>{_text(message.client or '')}</td><td>{_text(message.topic)}</td>"
+            f"<td><code>{_text(payload)}</code></td></tr>"
+        )
+    return _table(("s", "client", "topic", "payload"), rows)
+
+
+class _Plots:
+    """The plots of a run; those of the overview share their time axis."""
+
+    def __init__(self, setup: Setup, traces: Traces) -> None:
+        self.setup = setup
+        self.traces = traces
+        self._crosshair = CrosshairTool(dimensions="height", visible=False)
+        self.origin_ms = setup.start_ns / 1e6
+        self.end_ms = self.origin_ms + setup.duration_s * 1000
+
+    def overview(self, checks: Sequence[Mapping[str, Any]]) -> Any:
+        shared = Range1d(
+            start=self.origin_ms,
+            end=self.end_ms,
+            bounds=(self.origin_ms, self.end_ms),
+        )
+        panels = [
+            self._panel(group, shared, (0.0, self.setup.duration_s), checks)
+            for group in self._groups()
+        ]
+        return column(panels, sizing_mode="stretch_width")
+
+    def around(self, check: Mapping[str, Any]) -> Any:
+        """Returns a plot of the time around the worst instant of a check."""
+        signals = [self.setup.signals[name] for name in check["signals"]]
+        if not signals:
+            return None
+        half_s = max(60.0, self.setup.duration_s * 0.02)
+        start_s = max(0.0, check["worst_s"] - half_s)
+        end_s = min(self.setup.duration_s, check["worst_s"] + half_s)
+        axis = Range1d(start=self._ms(start_s), end=self._ms(end_s))
+        return self._panel(signals, axis, (start_s, end_s), [check])
+
+    def _ms(self, time_s: float) -> float:
+        return self.origin_ms + time_s * 1000
+
+    def _groups(self) -> list[list[Signal]]:
+        """Returns the signals panel by panel: first what is judged or set."""
+        setup = self.setup
+        first = dict.fromkeys(
+            [n for check in setup.checks for n in check.signals]
+            + [n for kpi in setup.kpis.values() for n in kpi.signals]
+            + [n for _, c in setup.controllers for n in (*c.measures, *c.commands)]
+            + [one.signal.name for one in setup.disturbances]
+        )
+        groups: list[list[Signal]] = []
+        for names in (list(first), [n for n in setup.signals if n not in first]):
+            by_unit: dict[str, list[Signal]] = {}
+            for name in names:
+                if len(self.traces.samples[name][0]):
+                    signal = setup.signals[name]
+                    by_unit.setdefault(signal.unit, []).append(signal)
+            groups += [
+                here[i : i + PER_PANEL]
+                for here in by_unit.values()
+                for i in range(0, len(here), PER_PANEL)
+            ]
+        return groups
+
+    def _panel(
+        self,
+        signals: Sequence[Signal],
+        axis: Range1d,
+        span: tuple[float, float],
+        checks: Sequence[Mapping[str, Any]],
+    ) -> Any:
+        unit = signals[0].unit
+        plot = figure(
+            height=230,
+            sizing_mode="stretch_width",
+            x_axis_type="datetime",
+            x_range=axis,
+            y_axis_label="" if unit == "1" else unit,
+            tools="xpan,xwheel_zoom,xbox_zoom,reset,save",
+            active_drag="xpan",
+            active_scroll="xwheel_zoom",
+        )
+        plot.toolbar.logo = None
+        plot.xaxis.formatter = DatetimeTickFormatter(
+            days="%d %b", hours="%H:%M", minutes="%H:%M", seconds="%H:%M:%S"
+        )
+        items: list[tuple[str, list[Any]]] = []
+        for signal, colour in zip(signals, Category10[10], strict=False):
+            times, values = thin(*self._shown(signal.name, span))
+            source = ColumnDataSource(
+                {
+                    "t": self.origin_ms + times * 1000,
+                    "v": values.astype(np.float32),
+                }
+            )
+            line = plot.step(
+                "t", "v", source=source, mode="after", color=colour, name=signal.name
+            )
+            items.append((signal.name, [line]))
+        plot.add_tools(
+            HoverTool(
+                tooltips=f"$name: @v{{0.[000]}} {_text(unit)}, @t{{%T}}",
+                formatters={"@t": "datetime"},
+                visible=False,
+            ),
+            self._crosshair,
+        )
+        plot.add_layout(
+            Legend(items=items, click_policy="hide", label_text_font_size="11px"),
+            "right",
+        )
+        if self.setup.warm_up_s:
+            plot.add_layout(
+                BoxAnnotation(
+                    left=self.origin_ms,
+                    right=self._ms(self.setup.warm_up_s),
+                    fill_color="#888888",
+                    fill_alpha=0.12,
+                    level="underlay",
+                )
+            )
+        names = {signal.name for signal in signals}
+        for check in checks:
+            if check["verdict"] == "fail" and names & set(check["signals"]):
+                plot.add_layout(
+                    Span(
+                        location=self._ms(check["worst_s"]),
+                        dimension="height",
+                        line_color="#b42318",
+                        line_dash="dashed",
+                    )
+                )
+        return plot
+
+    def _shown(self, name: str, span: tuple[float, float]) -> tuple[Array, Array]:
+        part = self.traces.trajectory([name], *span)
+        times = np.append(part.times_s, part.end_s)
+        values = part.values[name]
+        return times, np.append(values, values[-1])
+
+
+def thin(
+    times_s: Array, values: Array, *, buckets: int = BUCKETS
+) -> tuple[Array, Array]:
+    """Keeps the least and the greatest value of each of many equal spans.
+
+    First and last sample stay, and so does every gap (NaN).
+
+    Args:
+        times_s: Instants, ascending; shape (n,).
+        values: Values; shape (n,).
+        buckets: How many spans.
+
+    Returns:
+        At most about four samples a span, in order.
+    """
+    count = len(times_s)
+    if count <= 4 * buckets:
+        return times_s, values
+    place = np.floor(
+        (times_s - times_s[0]) / (times_s[-1] - times_s[0]) * buckets
+    ).astype(np.int64)
+    gaps = np.isnan(values)
+    order = np.lexsort((np.where(gaps, np.inf, values), place))
+    first = np.flatnonzero(np.diff(place[order], prepend=-1))
+    least = order[first]
+    order = np.lexsort((np.where(gaps, -np.inf, values), place))
+    last = np.flatnonzero(np.diff(place[order], append=buckets + 1))
+    greatest = order[last]
+    edges = np.flatnonzero(np.diff(gaps.astype(np.int8)))
+    kept = np.unique(
+        np.concatenate([[0, count - 1], least, greatest, edges, edges + 1])
+    )
+    return times_s[kept], values[kept]

@@ -1,0 +1,151 @@
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from playground.errors import PlaygroundError
+from playground.report import thin, write_report
+from playground.run import run
+from playground.scenario import Scenario
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    scenario = Scenario(
+        name="tank",
+        description="A <b>tank</b> that is too warm & is told so.",
+        plant="heated_tank:HeatedTank",
+        duration="1h",
+        warm_up="5min",
+        controllers=[
+            {
+                "thermostat": {
+                    "measure": "temp",
+                    "command": "heater",
+                    "setpoint": "40 degC",
+                    "hysteresis": "2 K",
+                }
+            }
+        ],
+        checks=[{"never": "temp > 39 degC"}, {"always": "temp > 10 degC"}],
+        kpis={"use": [{"travel": {"of": "heater"}}]},
+    )
+    return run(scenario, out=tmp_path / "out").folder
+
+
+def test_a_report_says_verdict_checks_figures_and_how_to_repeat(folder):
+    page = write_report(folder, again="playground run tank.yaml").read_text()
+    result = json.loads((folder / "result.json").read_text())
+    body = page[page.index("<body>") :]
+    assert '<header class="fail">' in body
+    assert "A &lt;b&gt;tank&lt;/b&gt; that is too warm &amp; is told so." in body
+    assert body.index("fail: tank") < body.index("never temp &gt; 39 degC")
+    assert body.index("never temp &gt; 39 degC") < body.index("travel")
+    assert "What went wrong" in body
+    assert result["sha256"] in body
+    assert "<pre>playground run tank.yaml</pre>" in body
+    margin = result["checks"][0]["margin"]
+    assert f"{margin:.5g} K" in body
+
+
+def test_a_report_needs_no_network(folder):
+    page = write_report(folder).read_text()
+    outside = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", page)
+    assert outside == []
+    assert "cdn.bokeh.org" not in page
+    assert len(page) < 10_000_000
+
+
+def test_a_report_holds_every_signal_that_was_said(folder):
+    page = write_report(folder).read_text()
+    for name in ("temp", "power", "heater"):
+        assert f'"name":"{name}"' in page
+
+
+def test_the_messages_around_the_worst_instant_are_shown(folder):
+    page = write_report(folder).read_text()
+    excerpt = page[page.index("Messages around it") :]
+    assert "tank/temp" in excerpt
+    assert "<tr class=worst>" in excerpt
+
+
+def test_nothing_is_left_half_written(folder):
+    write_report(folder)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "report.html",
+        "result.json",
+        "run.parquet",
+        "scenario.resolved.yaml",
+    ]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(PlaygroundError, match="holds no run"):
+        write_report(tmp_path)
+
+
+def test_a_damaged_result_is_refused(folder):
+    (folder / "result.json").write_text("{")
+    with pytest.raises(PlaygroundError, match="is damaged"):
+        write_report(folder)
+
+
+@given(
+    arrays.arrays(
+        float,
+        st.integers(1, 400),
+        elements=st.one_of(st.floats(-1e6, 1e6), st.just(float("nan"))),
+    )
+)
+def test_thinning_keeps_extremes_ends_and_gaps(values):
+    times = np.arange(len(values), dtype=float)
+    kept_times, kept = thin(times, values, buckets=10)
+    assert len(kept) <= max(40, 4 * 12 + 2 * np.isnan(values).sum() + 2)
+    assert (np.diff(kept_times) > 0).all()
+    assert kept_times[0] == 0
+    assert kept_times[-1] == times[-1]
+    if not np.isnan(values).all():
+        assert np.nanmax(kept) == np.nanmax(values)
+        assert np.nanmin(kept) == np.nanmin(values)
+    place = kept_times.astype(int)
+    assert np.array_equal(kept, values[place], equal_nan=True)
+    gaps = np.isnan(values)
+    starts = np.flatnonzero(gaps[1:] & ~gaps[:-1]) + 1
+    assert set(starts.tolist()) <= set(place.tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="chromium is not installed"
+)
+def test_a_browser_draws_the_report(folder, tmp_path):
+    page = write_report(folder)
+    done = subprocess.run(
+        [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--window-size=1200,2400",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    # Bokeh draws into canvases, which exist only once its script has run.
+    assert "bk-Figure" in done.stdout
+    assert "bk-Canvas" in done.stdout or "<canvas" in done.stdout
