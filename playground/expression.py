@@ -165,10 +165,10 @@ class _Parser:
                 f"{self.text!r} is not an expression.",
                 "write for instance 'outlet_temp > 65 degC'",
             )
-        result = self._logic(self._or())
+        result = self._or()
         if self._peek() != ("", ""):
             self._unexpected()
-        return result
+        return self._logic(result)
 
     # -- words ---------------------------------------------------------------
 
@@ -445,7 +445,10 @@ class _Parser:
             unit = "1" if left.unit == right.unit else f"({left.unit})/({right.unit})"
             if right.unit == "1":
                 unit = left.unit
-            compute = lambda t, v: a(t, v) / np.asarray(b(t, v), float)  # noqa: E731
+            factor = _dimensionless(unit)
+            unit = unit if factor is None else "1"
+            whole = 1.0 if factor is None else factor
+            compute = lambda t, v: whole * a(t, v) / np.asarray(b(t, v), float)  # noqa: E731
         a, b = left.compute, right.compute
         literal = None
         if left.literal is not None and right.literal is not None:
@@ -586,6 +589,16 @@ class _Parser:
 
 
 _NOTHING = np.zeros(0)
+
+
+def _dimensionless(unit: str) -> float | None:
+    """Returns the factor to a plain number, if the unit is one: 1000 for kW/W."""
+    if "/(" not in unit:
+        return None
+    try:
+        return convert(1.0, unit, "1")
+    except PlaygroundError:
+        return None
 
 
 def _product_unit(left: str, right: str) -> str:

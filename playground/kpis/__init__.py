@@ -121,9 +121,9 @@ KPIS: dict[str, _Kind] = {
         "K*h",
         _boptest("tdis_tot"),
         {
-            "zones": _Role("degC", many=True),
-            "lower": _Role("degC"),
-            "upper": _Role("degC"),
+            "zones": _Role("K", many=True),
+            "lower": _Role("K"),
+            "upper": _Role("K"),
         },
         "thermal discomfort per zone (BOPTEST)",
         trapezoid=True,
