@@ -1,0 +1,281 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from playground.controllers.pid import PID
+from playground.controllers.schedule import Schedule
+from playground.controllers.thermostat import Thermostat
+from playground.document import Document
+from playground.errors import PlaygroundError
+from playground.parameters import build, parameters_of
+from playground.signals import Signal, Signals
+from playground.testing import check_controller
+
+SIGNALS = Signals(
+    [
+        Signal(name="t", topic="t", unit="degC", role="measurement"),
+        Signal(name="wanted", topic="w", unit="degC", role="measurement"),
+        Signal(name="u", topic="u", unit="1", role="command", range=(0, 1)),
+        Signal(name="flow", topic="f", unit="l/s", role="command"),
+    ]
+)
+
+
+def thermostat(**changes):
+    facts = {"measure": "t", "command": "u", "setpoint": 50.0, "hysteresis": 2.0}
+    return Thermostat(**(facts | changes))
+
+
+def played(controller, values, period_s=10.0, name="t"):
+    key = controller.commands[0]
+    return [
+        controller.step(k * period_s, {name: value}).get(key)
+        for k, value in enumerate(values)
+    ]
+
+
+def test_a_thermostat_switches_at_the_edges_of_its_hysteresis():
+    said = played(thermostat(), [50, 49.1, 49, 50, 50.9, 51, 50, 49.1, 49])
+    assert said == [0, 0, 1, 1, 1, 0, 0, 0, 1]
+
+
+def test_a_cooling_thermostat_is_the_mirror_image():
+    said = played(thermostat(cooling=True), [50, 50.9, 51, 50, 49.1, 49, 50, 51])
+    assert said == [0, 0, 1, 1, 1, 0, 0, 1]
+
+
+def test_a_thermostat_uses_the_levels_it_was_given():
+    assert played(thermostat(on=0.7, off=0.1), [40, 60]) == [0.7, 0.1]
+
+
+def test_a_thermostat_spares_the_machine():
+    slow = thermostat(min_on_s=25.0, min_off_s=25.0)
+    assert played(slow, [40, 60, 60, 60, 40, 40, 40]) == [1, 1, 1, 0, 0, 0, 1]
+
+
+def test_a_thermostat_may_follow_a_signal():
+    controller = thermostat(setpoint="wanted")
+    assert controller.measures == ("t", "wanted")
+    assert controller.step(0, {"t": 40, "wanted": 30}) == {"u": 0}
+    assert controller.step(10, {"t": 40, "wanted": 42}) == {"u": 1}
+
+
+def test_a_thermostat_without_hysteresis_is_refused():
+    with pytest.raises(PlaygroundError, match="would switch at every decision"):
+        thermostat(hysteresis=0.0)
+
+
+def pid(**changes):
+    facts = {"measure": "t", "command": "u", "setpoint": 50.0, "kp": 0.1}
+    return PID(**(facts | changes))
+
+
+def test_without_integral_a_pid_is_proportional_and_clipped():
+    assert played(pid(), [45, 48, 52, 0]) == [0.5, pytest.approx(0.2), 0.0, 1.0]
+
+
+def test_the_integral_adds_error_over_time():
+    said = played(pid(ti_s=100.0, start=0.5), [48, 48, 48])
+    # Bumpless: the first output is the start; then 0.1 · 2 · 10 / 100 a step.
+    assert said == pytest.approx([0.5, 0.52, 0.54])
+
+
+def test_a_pid_does_not_wind_up():
+    controller = pid(ti_s=100.0)
+    played(controller, [0] * 500)
+    after = [controller.step(5000 + 10 * k, {"t": 50.5})["u"] for k in range(3)]
+    # Five hundred steps at the end stop leave nothing to unwind.
+    assert after[0] == pytest.approx(1 - 0.1 * 50.5, abs=0.01) or after[0] == 0.0
+    assert after[-1] == 0.0
+
+
+def test_a_step_of_the_set_point_gives_no_kick_of_the_derivative():
+    still = {"setpoint": "wanted", "kp": 0.01, "td_s": 100.0}
+    with_td, without = pid(**still), pid(**(still | {"td_s": 0.0}))
+    for controller in (with_td, without):
+        controller.step(0, {"t": 40, "wanted": 40})
+    values = {"t": 40, "wanted": 50}
+    assert with_td.step(10, values) == without.step(10, values)
+
+
+def test_the_derivative_brakes_a_rising_measurement():
+    braked = played(pid(td_s=50.0), [40, 45])[1]
+    assert braked < played(pid(), [40, 45])[1]
+
+
+def test_a_negative_gain_cools():
+    assert played(pid(kp=-0.1), [55, 45]) == [0.5, 0.0]
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=50))
+def test_a_pid_stays_between_its_end_stops(values):
+    controller = pid(ti_s=30.0, td_s=5.0, low=0.2, high=0.8)
+    for said in played(controller, values):
+        assert 0.2 <= said <= 0.8
+        assert math.isfinite(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"low": 1.0, "high": 0.0}, "leave no room"),
+        ({"kp": 0.0}, "a gain that is not 0"),
+        ({"ti_s": 0.0}, "an integral time above 0"),
+    ],
+)
+def test_a_pid_that_cannot_work_is_refused(changes, said):
+    with pytest.raises(PlaygroundError, match=said):
+        pid(**changes)
+
+
+def test_a_schedule_says_what_its_table_says():
+    table = {"0s": 0.1, "30s": 0.5, "1min": 0.2}
+    schedule = Schedule(command="u", table=table, signals=SIGNALS)
+    said = [schedule.step(t, {})["u"] for t in (0, 29, 30, 59.99, 60, 3600)]
+    assert said == [0.1, 0.1, 0.5, 0.5, 0.2, 0.2]
+
+
+def test_a_schedule_says_nothing_before_its_first_row():
+    schedule = Schedule(command="u", table=[["1min", 0.5]], signals=SIGNALS)
+    assert schedule.step(30, {}) == {}
+
+
+def test_a_schedule_repeats():
+    table = {"10s": 0.1, "20s": 0.9}
+    schedule = Schedule(command="u", table=table, signals=SIGNALS, repeat_s=30.0)
+    said = [schedule.step(t, {}).get("u") for t in (5, 10, 25, 30, 41, 55)]
+    # In its second round the last row of the round before holds.
+    assert said == [None, 0.1, 0.9, 0.9, 0.1, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"table": {}}, "is not a table"),
+        ({"table": [["0s"]]}, "is not a time and a value"),
+        ({"table": {"0": 0.1}}, "has no unit"),
+        ({"table": [["60s", 1], ["1min", 2]]}, "stands in the table twice"),
+        ({"command": "flow", "table": {"0s": 1}}, "has no unit"),
+        ({"table": {"0s": 0, "1h": 1}, "repeat_s": 60.0}, "repeats after"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(changes, said):
+    with pytest.raises(PlaygroundError, match=said):
+        Schedule(**({"command": "u", "signals": SIGNALS} | changes))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        thermostat,
+        lambda: pid(ti_s=50.0, td_s=10.0),
+        lambda: Schedule(command="u", table={"0s": 0.1, "20s": 1}, signals=SIGNALS),
+    ],
+    ids=["thermostat", "pid", "schedule"],
+)
+def test_reset_forgets_everything(make):
+    controller = make()
+    values = [40, 55, 49.5, 30, 70, 50]
+    first = played(controller, values)
+    controller.reset(seed=3)
+    assert played(controller, values) == first == played(make(), values)
+
+
+# -- parameters as people write them
+
+
+def built(target, given):
+    mistakes = []
+    document = Document.parse("a: 1", "x.yaml")
+    made = build(
+        target,
+        given,
+        signals=SIGNALS,
+        document=document,
+        place=("controllers", 0),
+        mistakes=mistakes,
+    )
+    return made, [m.text + " " + m.fix for m in mistakes]
+
+
+def test_parameters_take_the_unit_of_the_signal_they_speak_of():
+    made, wrong = built(
+        Thermostat,
+        {
+            "measure": "t",
+            "command": "u",
+            "setpoint": "323.15 K",
+            "hysteresis": "2 K",
+            "period": "1min",
+            "min_on": "5min",
+        },
+    )
+    assert wrong == []
+    assert made.period_s == 60
+    assert played(made, [48.9, 51.1], 600) == [1, 0]
+
+
+def test_every_wrong_parameter_is_named_at_once():
+    made, wrong = built(
+        Thermostat,
+        {
+            "measure": "tt",
+            "command": "u",
+            "hysteresis": 2,
+            "perod": "1min",
+            "cooling": "yes",
+            "on": "0.7 l/s",
+        },
+    )
+    assert made is None
+    text = "\n".join(wrong)
+    for part in (
+        "There is no signal 'tt'",
+        "the parameter 'setpoint' is missing",
+        "unknown parameter 'perod'. Did you mean 'period'?",
+        "'yes' should be true or false",
+        "'l/s' does not convert to '1'",
+    ):
+        assert part in text, text
+
+
+def test_a_name_that_ends_in_a_unit_may_be_written_with_or_without_it():
+    class Tank:
+        def __init__(
+            self,
+            *,
+            start_degc: float = 20.0,
+            loss_w_per_k: float = 1.0,
+            age_s: float = 0.0,
+            label: str = "",
+            parts: int = 1,
+        ):
+            self.made = (start_degc, loss_w_per_k, age_s, label, parts)
+
+    made, wrong = built(Tank, {"start": "300.15 K", "loss": "2 W/K", "age": "1min"})
+    assert wrong == []
+    assert made.made == (pytest.approx(27.0), 2.0, 60.0, "", 1)
+    made, wrong = built(Tank, {"start_degc": 27, "age_s": 60, "label": "a", "parts": 3})
+    assert made.made == (27.0, 1.0, 60.0, "a", 3)
+    _, wrong = built(Tank, {"start": 27, "parts": 1.5, "label": 3})
+    assert len(wrong) == 3
+
+
+def test_the_parameters_of_a_class_are_listed_as_one_writes_them():
+    assert "period" in parameters_of(Thermostat)
+    assert "period_s" not in parameters_of(Thermostat)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        thermostat,
+        lambda: pid(ti_s=50.0, td_s=10.0, setpoint="wanted"),
+        lambda: Schedule(command="u", table={"0s": 0.1, "20s": 1}, signals=SIGNALS),
+    ],
+    ids=["thermostat", "pid", "schedule"],
+)
+def test_the_shipped_controllers_keep_the_rules(make):
+    check_controller(make, SIGNALS)
