@@ -45,7 +45,7 @@ def with_sessions():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", with_sessions())
+@pytest.mark.parametrize("steps", list(with_sessions()))
 def test_the_commands_of_a_page_print_what_the_page_says(steps, tmp_path):
     for folder in ("recordings", "models", "scenarios", "examples"):
         if (ROOT / folder).is_dir():
