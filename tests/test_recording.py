@@ -342,6 +342,9 @@ def test_wrong_arguments_of_a_query_are_named(
         recording.table(columns=["pyload"])
     with pytest.raises(PlaygroundError, match="not 'lab/1'"):
         list(recording.messages("lab/1"))
+    assert list(recording.messages(["a", "b"], exclude=["c", "d"])) == []
+    with pytest.raises(PlaygroundError, match="not 'publish'"):
+        list(recording.messages(kinds="publish"))
     with pytest.raises(PlaygroundError, match="shares one"):
         list(recording.messages(["lab/a+"]))
 
@@ -508,6 +511,23 @@ def test_a_message_that_cannot_be_told_is_refused_and_the_rest_goes_on(
         writer.append(some(1)[0])
     assert list(Recording.open(path).messages()) == some(1)
     assert Recording.open(path).summary().losses == 0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Message(START, "a", b"", kind="nonsense"),
+        Message(2**63, "a", b""),
+        Message(START, "\ud800", b""),
+        Message(START, "a", b"", qos=300),
+    ],
+)
+def test_a_message_that_cannot_be_told_ends_a_recording_without_journal(
+    tmp_path: Path, bad: Message
+) -> None:
+    with pytest.raises(PlaygroundError, match="cannot be recorded"):
+        write(tmp_path / "r.parquet", [*some(3), bad], journal=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_several_threads_may_append(tmp_path: Path) -> None:

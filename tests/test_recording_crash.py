@@ -115,6 +115,7 @@ def test_recovering_a_cut_journal_tells_what_was_discarded(
     if whole_frames:
         assert report.bytes_discarded == cut - whole_frames + len(tail)
     assert report.lossless == (report.bytes_discarded == 0)
+    assert report.exit_code == (0 if report.lossless else 3)
     assert bool(report.reason) == (not report.lossless)
 
 
@@ -126,7 +127,7 @@ def test_a_flipped_byte_of_a_journal_costs_one_message_and_invents_none(
     path = tmp_path / "flip.parquet.journal"
     first = len(journal_module.MAGIC) + journal_module.SALT_BYTES
     draw = random.Random(7)
-    for place in range(first, len(data)):
+    for place in range(first, len(data), 3):
         flipped = bytearray(data)
         flipped[place] ^= 1 << draw.randrange(8)
         path.write_bytes(flipped)
@@ -290,7 +291,7 @@ def killer() -> Iterator[Killer]:
 
 @pytest.mark.parametrize(
     ("sync_s", "rotate", "times"),
-    [(None, False, 60), (0.001, False, 30), (0.0, False, 10), (None, True, 40)],
+    [(None, False, 55), (0.001, False, 30), (0.0, False, 10), (None, True, 25)],
 )
 def test_a_killed_recorder_loses_nothing_it_had_taken(
     tmp_path: Path, killer: Killer, sync_s: float | None, rotate: bool, times: int
@@ -382,7 +383,7 @@ def test_a_partly_written_frame_is_taken_back(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module.os, "write", full)
+        patch.setattr(journal_module, "_write", full)
         with pytest.raises(RecordingStopped, match="No space left"):
             writer.append(number(1))
     assert len(calls) == 2

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from playground import __version__
-from playground.message import Message
+from playground.message import KINDS, Message
 
 FORMAT_VERSION = 1
 WRITER = f"mqtt-playground {__version__}"
@@ -201,6 +201,10 @@ def to_batch(messages: Sequence[Message], seqs: Sequence[int]) -> pa.RecordBatch
     Args:
         messages: Any number of messages.
         seqs: Their sequence numbers, as many.
+
+    Raises:
+        ValueError: A kind is unknown, or a topic is not Unicode.
+        OverflowError: A number does not fit its column.
     """
     if not messages:
         return pa.RecordBatch.from_arrays(
@@ -209,6 +213,9 @@ def to_batch(messages: Sequence[Message], seqs: Sequence[int]) -> pa.RecordBatch
     times, topics, payloads, qos, retain, dup, clients, properties, kinds = zip(
         *messages, strict=True
     )
+    unknown = set(kinds).difference(KINDS)
+    if unknown:
+        raise ValueError(f"{unknown} is no kind of row ({', '.join(KINDS)})")
     spelled = [text if text is None else text.encode() for text in properties]
     arrays = [
         numbers(np.array(times, np.int64), SCHEMA.field("time").type),

@@ -52,7 +52,8 @@ _sync_data = getattr(os, "fdatasync", os.fsync)
 
 _FRAME = struct.Struct("<II")
 _HEADER = struct.Struct("<BBBBqqHHI")
-_FRAMED_HEADER = struct.Struct("<IIBBBBqqHHI")
+_pack_frame, _pack_header = _FRAME.pack, _HEADER.pack
+_crc32, _write = zlib.crc32, os.write
 _RETAIN, _DUP, _CLIENT, _PROPERTIES = 1, 2, 4, 8
 _KIND_NAMES = byte_strings([kind.encode() for kind in KINDS], pa.string())
 _KIND_NUMBER = {kind: number for number, kind in enumerate(KINDS)}
@@ -165,7 +166,7 @@ class JournalWriter:
             if properties is not None:
                 flags |= _PROPERTIES
                 raw_properties = properties.encode()
-            header = _HEADER.pack(
+            header = _pack_header(
                 MESSAGE,
                 flags,
                 qos,
@@ -183,7 +184,20 @@ class JournalWriter:
                 f"kinds are {', '.join(KINDS)}; topics and client ids have at most "
                 "65,535 bytes; times are 64-bit nanoseconds",
             ) from error
-        self._frame(b"".join((header, raw_topic, raw_client, raw_properties, payload)))
+        body = b"".join((header, raw_topic, raw_client, raw_properties, payload))
+        data = _pack_frame(len(body), _crc32(body, self._seed)) + body
+        # Written here and not by a call: this is the path that must keep up.
+        if self._failure is None:
+            try:
+                written = _write(self._descriptor, data)
+            except OSError as error:
+                raise self._stop(error) from error
+            if written == len(data):
+                self.size += written
+            else:
+                self._write(data, written)
+            return
+        raise RecordingStopped(*self._stopped())
 
     def _topic(self, topic: str) -> bytes:
         raw = topic.encode()
@@ -201,24 +215,27 @@ class JournalWriter:
         self._frame(bytes([SKIP]) + next_seq.to_bytes(8, "little", signed=True))
 
     def _frame(self, body: bytes) -> None:
-        self._write(_FRAME.pack(len(body), zlib.crc32(body, self._seed)) + body)
-
-    def _write(self, data: bytes) -> None:
         if self._failure is not None:
             raise RecordingStopped(*self._stopped())
+        self._write(_pack_frame(len(body), _crc32(body, self._seed)) + body)
+
+    def _write(self, data: bytes, written: int = 0) -> None:
+        """Writes the rest of a frame of which so many bytes are written."""
         try:
-            written = os.write(self._descriptor, data)
             while written < len(data):
                 # The disk took a part; the rest fits or says why not.
-                written += os.write(self._descriptor, data[written:])
+                written += _write(self._descriptor, data[written:])
         except OSError as error:
-            self._failure = str(error)
-            # A torn frame at the end would be dropped by the reader; without
-            # it nobody needs to wonder.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self.size)
-            raise RecordingStopped(*self._stopped()) from error
+            raise self._stop(error) from error
         self.size += len(data)
+
+    def _stop(self, error: OSError) -> RecordingStopped:
+        """Takes back a frame that was written in part; nothing more is taken."""
+        self._failure = str(error)
+        # The reader would drop it; without it nobody needs to wonder.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, self.size)
+        return RecordingStopped(*self._stopped())
 
     def _stopped(self) -> tuple[str, str]:
         return (
@@ -240,6 +257,8 @@ class JournalWriter:
         try:
             _sync_data(self._descriptor)
         except OSError as error:
+            if self._descriptor < 0:
+                return  # closed meanwhile, by one who has synced and sealed it
             self._failure = str(error)
             raise RecordingStopped(*self._stopped()) from error
         self.synced = size
@@ -304,7 +323,7 @@ class JournalReader:
 
         Memory: some times the block (8 MB) or the largest message.
         """
-        buffer = np.empty(_BLOCK, np.uint8)
+        buffer = np.empty(max(64, min(_BLOCK, self._size)), np.uint8)
         place = len(MAGIC) + SALT_BYTES
         filled = 0
         while place + filled < self._size:

@@ -333,11 +333,11 @@ class Recording:
             backwards: The last row group first (rows keep their order in it).
         """
         query = Query(
-            topics=tuple(topics),
-            exclude=tuple(exclude),
+            topics=_several("topics", topics),
+            exclude=_several("exclude", exclude),
             start_ns=start_ns,
             end_ns=end_ns,
-            kinds=tuple(kinds),
+            kinds=_several("kinds", kinds),
         )
         names = _columns(columns)
         for part in reversed(self._parts) if backwards else self._parts:
@@ -405,15 +405,6 @@ class Query:
     _excluded: TopicFilters | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        for name, given in (("topics", self.topics), ("exclude", self.exclude)):
-            if given and all(len(one) == 1 for one in given) and len(given) > 1:
-                # A string instead of a list of strings is a common slip.
-                joined = "".join(given)
-                if not all(one in "#+" for one in given):
-                    raise PlaygroundError(
-                        f"{name} is a sequence of topic filters, not {joined!r}.",
-                        f"write {name}=[{joined!r}]",
-                    )
         for kind in self.kinds:
             if kind not in KINDS:
                 raise PlaygroundError(
@@ -505,6 +496,15 @@ def _pick(column: pa.ChunkedArray, wanted: Any) -> np.ndarray[Any, np.dtype[np.b
         answers = [wanted(name) for name in chunk.dictionary.to_pylist()]
         masks.append(np.array(answers, bool)[values(chunk.indices)])
     return np.concatenate(masks) if masks else np.zeros(0, bool)
+
+
+def _several(name: str, given: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise PlaygroundError(
+            f"{name} is a sequence of strings, not {given!r}.",
+            f"write {name}=[{given!r}]",
+        )
+    return tuple(given)
 
 
 def _columns(columns: Sequence[str] | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from playground.errors import FileFormatError, PlaygroundError
+from playground.errors import ExitCode, FileFormatError, PlaygroundError
 from playground.recording.columns import RESERVED
 from playground.recording.journal import (
     SUFFIX,
@@ -46,6 +46,11 @@ class RecoverReport:
     bytes_discarded: int = 0
     lossless: bool = True
     reason: str = ""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What `playground recover` answers: good, or undecided after a loss."""
+        return ExitCode.GOOD if self.lossless else ExitCode.UNDECIDED
 
     def __str__(self) -> str:
         text = f"{self.source}: {self.messages} messages recovered into {self.target}"

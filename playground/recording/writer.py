@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -207,13 +207,34 @@ class RecordingWriter:
             if self._failure is not None:
                 raise self._failure
             seq = self._seq
-            journal.append(message, seq)
-            # Only now: what was refused has no number.
+            # Before it is written: an interrupt in between may cost a number
+            # and never gives one twice.
             self._seq = seq + 1
+            try:
+                journal.append(message, seq)
+            except PlaygroundError:
+                self._seq = seq
+                raise
             self.count += 1
             if self._sync_s == 0:
                 journal.sync()
             return seq
+
+    def extend(self, messages: Sequence[Message]) -> None:
+        """Records messages that belong together, in order; see `append`."""
+        with self._lock:
+            if self._journal is not None or self._ended:
+                for message in messages:
+                    self.append(message)
+                return
+            first = self._seq
+            self._pending.extend(messages)
+            self._pending_seqs.extend(range(first, first + len(messages)))
+            self._pending_bytes += sum(len(m.topic) + len(m.payload) for m in messages)
+            self._seq += len(messages)
+            self.count += len(messages)
+            if len(self._pending) >= _PENDING:
+                self._hand_over()
 
     def _buffer(self, message: Message) -> int:
         seq = self._seq
@@ -229,7 +250,13 @@ class RecordingWriter:
     def _hand_over(self) -> None:
         assert self._seal is not None
         if self._pending:
-            batch = to_batch(self._pending, self._pending_seqs)
+            try:
+                batch = to_batch(self._pending, self._pending_seqs)
+            except (ValueError, OverflowError) as error:
+                raise PlaygroundError(
+                    f"A message cannot be recorded: {error}.",
+                    "look at the kinds, topics, times and QoS that were recorded last",
+                ) from error
             self._pending, self._pending_seqs = [], []
             self._seal.write(batch)
 
@@ -330,8 +357,8 @@ class RecordingWriter:
         try:
             journal.sync()
             seal_journal(journal.path, target, metadata={}, overwrite=False)
-        except PlaygroundError as error:
-            logger.warning("%s; its journal %s is kept", error.problem, journal.path)
+        except (PlaygroundError, OSError) as error:
+            logger.warning("%s; the journal %s is kept", error, journal.path)
         finally:
             journal.close()
 
