@@ -1,0 +1,257 @@
+"""The process in which a hosted program runs: ``python -m playground.host.child``.
+
+Everything that could tell the program that this is not the plant is replaced
+here before the program's first line is read: clocks, threads, sockets, chance,
+signals, output. Then the program is executed as ``__main__``, and its end is
+the end of the process.
+"""
+
+# Mending threading from outside means touching what it keeps to itself.
+# pathlib is not loaded for a program that does not use it.
+# ruff: noqa: SLF001, PTH100, PTH109, PTH120, PTH123
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import faulthandler
+import importlib.util
+import json
+import os
+import signal
+import sys
+from types import CodeType, ModuleType
+from typing import Any, NoReturn
+
+from playground.host.allowance import Allowance
+from playground.host.baton import BATON, _exit_process, _start_new_thread
+from playground.host.chance import install as install_chance
+from playground.host.clocks import install as install_clocks
+from playground.host.frames import Channel
+from playground.host.interrupts import Interrupts
+from playground.host.locks import Lock, RLock, ThreadHandle, allocate_lock
+from playground.host.network import HOST_NAME, NETWORK
+from playground.host.output import Output
+from playground.host.place import describe, whereabouts, without_ours
+from playground.host.replacement import Replacements
+from playground.host.selecting import install as install_selecting
+from playground.host.sockets import install as install_sockets
+from playground.host.threads import (
+    count,
+    get_ident,
+    main_ident,
+    make_thread_handle,
+    set_sentinel,
+    shutdown,
+    start_joinable_thread,
+    start_new_thread,
+)
+from playground.host.tls import install as install_tls
+
+SUPPORTED = ((3, 11), (3, 14))
+"""The interpreters whose ``threading`` this knows, from and below."""
+_FOREIGN_LOOPS = ("uvloop", "gevent", "eventlet")
+"""Event loops in C that no replacement reaches."""
+
+
+def main() -> None:
+    """Runs the program that the run asks for; does not return."""
+    read_fd, write_fd, ask_fd, answer_fd = map(int, sys.argv[1:5])
+    faulthandler.enable()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A Ctrl-C at the terminal is the run's business.
+        signal.signal(number, signal.SIG_IGN)
+    [(_, _, raw)] = BATON.attach(Channel(read_fd, write_fd))
+    _start_new_thread(_answer_questions, (ask_fd, answer_fd))
+    _Program(json.loads(raw)).run()
+
+
+class _Program:
+    """One program and its life.
+
+    Args:
+        settings: What `Hosted` wants: see its ``_settings``.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.allowance = Allowance(
+            hosts=settings["hosts"], writable=settings["writable"]
+        )
+        self.output = Output()
+
+    def run(self) -> NoReturn:
+        """Executes the program to its end and reports its exit code."""
+        self._replace()
+        code = self._guarded(self._execute)
+        import threading as threading_module
+
+        threading: Any = threading_module
+        # As the interpreter ends: other threads first, then atexit.
+        code = self._guarded(threading._shutdown) or code
+        code = self._guarded(atexit._run_exitfuncs) or code
+        self._exit(code)
+
+    def _exit(self, code: int) -> NoReturn:
+        self.output.finish()
+        BATON.exit(json.dumps(code).encode())
+        raise AssertionError("the process has ended")
+
+    def _guarded(self, part: Any) -> int:
+        try:
+            part()
+        except SystemExit as end:
+            if end.code is None:
+                return 0
+            if isinstance(end.code, int):
+                return end.code
+            print(end.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+            return 1
+        except KeyboardInterrupt as error:
+            self._show(error)
+            return -int(signal.SIGINT)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises
+            self._show(error)
+            self.allowance.find("crash", describe(error))
+            return 1
+        return 0
+
+    def _show(self, error: BaseException) -> None:
+        trace = without_ours(error.__traceback__)
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+
+    # ------------------------------------------------------------- the stage
+
+    def _replace(self) -> None:
+        settings = self.settings
+        parts = Replacements()
+        install_clocks(parts, settings["start_ns"])
+        self._replace_threads(parts)
+        NETWORK.install(parts, self.allowance)
+        install_sockets(parts)
+        install_selecting(parts)
+        install_tls(self.allowance)
+        install_chance(parts, settings["seed"])
+        Interrupts(self._die).install(parts)
+        parts.put(os, "_exit", self._exit_at_once)
+        parts.put(os, "getppid", lambda: 1)
+        system = list(os.uname())
+        system[1] = HOST_NAME
+        virtual_system = os.uname_result(system)
+        parts.put(os, "uname", lambda: virtual_system)
+        parts.spread()
+        for name in _FOREIGN_LOOPS:
+            sys.modules[name] = None  # type: ignore[assignment]
+        sys.dont_write_bytecode = True
+        self.allowance.enforce()
+
+    def _replace_threads(self, parts: Replacements) -> None:
+        import queue
+        import threading
+
+        for name, virtual in {
+            "allocate_lock": allocate_lock,
+            "allocate": allocate_lock,
+            "lock": Lock,
+            "LockType": Lock,
+            "RLock": RLock,
+            "start_new_thread": start_new_thread,
+            "start_new": start_new_thread,
+            "start_joinable_thread": start_joinable_thread,
+            "_set_sentinel": set_sentinel,
+            "_ThreadHandle": ThreadHandle,
+            "_make_thread_handle": make_thread_handle,
+            "_get_main_thread_ident": main_ident,
+            "_shutdown": shutdown,
+            "get_ident": get_ident,
+            "get_native_id": get_ident,
+            "_count": count,
+        }.items():
+            parts.put(_thread, name, virtual)
+        parts.put(queue, "SimpleQueue", queue._PySimpleQueue)  # type: ignore[attr-defined]
+        parts.spread()
+        # The main thread was there before its number was.
+        main_thread: Any = threading.main_thread()
+        threading._active.clear()  # type: ignore[attr-defined]
+        threading._active[BATON.main.number] = main_thread  # type: ignore[attr-defined]
+        main_thread._ident = main_thread._native_id = BATON.main.number
+        if hasattr(main_thread, "_handle"):
+            main_thread._handle = make_thread_handle(BATON.main.number)
+        else:
+            lock = main_thread._tstate_lock = Lock()
+            lock.acquire()
+            threading._shutdown_locks.clear()  # type: ignore[attr-defined]
+            threading._shutdown_locks.add(lock)  # type: ignore[attr-defined]
+        real_hook = threading.excepthook
+
+        def hook(args: Any) -> None:
+            trace = without_ours(args.exc_traceback)
+            real_hook(threading.ExceptHookArgs((*args[:2], trace, args.thread)))
+            if args.exc_value is not None and args.exc_type is not SystemExit:
+                name = args.thread.name if args.thread else "a thread"
+                self.allowance.find(
+                    "exception", f"{name} ended by {describe(args.exc_value)}"
+                )
+
+        threading.excepthook = hook
+
+    def _die(self, number: int) -> None:
+        """Ends the process as an unhandled signal does: at once."""
+        BATON.exit(json.dumps(-int(number)).encode())
+
+    def _exit_at_once(self, status: int) -> None:
+        BATON.exit(json.dumps(int(status)).encode())
+
+    # ----------------------------------------------------------- the program
+
+    def _execute(self) -> None:
+        arguments: list[str] = self.settings["arguments"]
+        module = ModuleType("__main__")
+        code: CodeType
+        sys.path[:] = [each for each in sys.path if each != self.settings["root"]]
+        if self.settings["as_module"]:
+            sys.path[0] = os.getcwd()
+            name = arguments[0]
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.submodule_search_locations is not None:
+                name += ".__main__"
+                spec = importlib.util.find_spec(name)
+            if spec is None or spec.loader is None:
+                sys.exit(f"No module named {name!r}")
+            found = spec.loader.get_code(name)  # type: ignore[attr-defined]
+            if found is None:
+                sys.exit(f"Module {name!r} has no code")
+            code = found
+            path = spec.origin or name
+            module.__spec__ = spec
+            module.__package__ = spec.parent
+        else:
+            path = arguments[0]
+            sys.path[0] = os.path.dirname(os.path.abspath(path))
+            with open(path, "rb") as file:
+                code = compile(file.read(), path, "exec")
+        sys.argv = [path, *arguments[1:]]
+        module.__file__ = path
+        sys.modules["__main__"] = module
+        exec(code, vars(module))
+
+
+# ------------------------------------------------------------- the watchdog
+
+
+def _answer_questions(ask_fd: int, answer_fd: int) -> None:
+    """Says where the program is, whenever the run asks; ends with the run.
+
+    A real thread beside the baton. It waits in a system call, so it costs
+    nothing, and it answers even while the program is stuck in a loop.
+    """
+    while os.read(ask_fd, 1):
+        frame = sys._current_frames().get(BATON.current.real_ident)
+        os.write(answer_fd, json.dumps(whereabouts(frame)).encode() + b"\n")
+    _exit_process(1)
+
+
+if __name__ == "__main__":
+    if not SUPPORTED[0] <= sys.version_info[:2] < SUPPORTED[1]:
+        sys.exit("hosting knows Python 3.11, 3.12 and 3.13")
+    main()
