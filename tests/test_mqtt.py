@@ -136,7 +136,7 @@ def test_an_unknown_host_is_an_error(monkeypatch):
 
 
 def test_a_server_that_is_no_broker_is_an_error(monkeypatch):
-    monkeypatch.setattr("playground.mqtt.connection.CONNECT_WITHIN_S", 0.3)
+    monkeypatch.setattr("playground.mqtt.failures.CONNECT_WITHIN_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"mqtt://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ConnectionFailed, match="does not answer as an MQTT broker"):

@@ -5,6 +5,7 @@ say where the broker is and how to get in.
 """
 
 from playground.mqtt.connection import MqttBus, MqttConnection
+from playground.mqtt.receiver import Receiver
 from playground.mqtt.url import PASSWORD_VARIABLE, BrokerUrl, Tls, find_password
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "BrokerUrl",
     "MqttBus",
     "MqttConnection",
+    "Receiver",
     "Tls",
     "find_password",
 ]

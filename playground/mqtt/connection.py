@@ -13,7 +13,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -26,8 +26,10 @@ from playground.bus import OnMessage, Will
 from playground.clock import Clock, WallClock
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message, check_filter, check_topic
+from playground.mqtt import failures
 from playground.mqtt.outbox import Outbox
-from playground.mqtt.url import PASSWORD_VARIABLE, BrokerUrl, Tls, find_password
+from playground.mqtt.receiver import OnMessages, Receiver
+from playground.mqtt.url import BrokerUrl, Tls, find_password
 from playground.packets import (
     properties_from_json,
     properties_from_paho,
@@ -38,10 +40,9 @@ from playground.packets import (
 ProtocolName = Literal["5", "3.1.1"]
 Dispatch = Callable[[Callable[[], object]], object]
 
-CONNECT_WITHIN_S = 10.0
+_Client = TypeVar("_Client", "MqttConnection", Receiver)
+
 ANSWER_WITHIN_S = 10.0
-FIRST_RETRY_S = 0.25
-LAST_RETRY_S = 10.0
 _FOREVER = 0xFFFF_FFFF
 _UNSUPPORTED_VERSION = 0x84
 _MOST_IN_FLIGHT = 1000
@@ -126,10 +127,8 @@ class MqttBus:
         Raises:
             ConnectionFailed: The broker cannot be reached or refuses us.
         """
-        wanted: tuple[ProtocolName, ...]
-        wanted = (self.protocol,) if self.protocol else ("5", "3.1.1")
-        for protocol in wanted:
-            connection = MqttConnection(
+        return self._negotiated(
+            lambda protocol: MqttConnection(
                 self,
                 client_id,
                 on_message,
@@ -140,9 +139,53 @@ class MqttBus:
                 on_back=on_back,
                 protocol=protocol,
             )
+        )
+
+    def receive(
+        self,
+        client_id: str,
+        on_messages: OnMessages,
+        *,
+        clean: bool = True,
+        on_lost: Callable[[str], object] | None = None,
+        on_back: Callable[[], object] | None = None,
+    ) -> Receiver:
+        """Opens a connection that only listens, faster than `connect` can.
+
+        Args:
+            client_id: As of `connect`.
+            on_messages: Called on the receiver's thread with all messages that
+                came together; at QoS 1 and 2 they are acknowledged when it
+                returns, and never if it raises.
+            clean: As of `connect`.
+            on_lost: As of `connect`.
+            on_back: As of `connect`; all subscriptions have been answered.
+
+        Raises:
+            ConnectionFailed: The broker cannot be reached or refuses us.
+        """
+        if self.url.is_websocket:
+            raise ValueError("a Receiver does not speak WebSocket; use connect()")
+        return self._negotiated(
+            lambda protocol: Receiver(
+                self,
+                client_id,
+                on_messages,
+                clean=clean,
+                on_lost=on_lost,
+                on_back=on_back,
+                protocol=protocol,
+            )
+        )
+
+    def _negotiated(self, make: Callable[[ProtocolName], _Client]) -> _Client:
+        wanted: tuple[ProtocolName, ...]
+        wanted = (self.protocol,) if self.protocol else ("5", "3.1.1")
+        for protocol in wanted:
+            client = make(protocol)
             try:
-                connection.open()
-            except _VersionRefused:
+                client.open()
+            except failures.VersionRefused:
                 if protocol != wanted[-1]:
                     _logger.info("%s does not speak MQTT %s", self.url, protocol)
                     continue
@@ -151,12 +194,8 @@ class MqttBus:
                     "leave the choice of the protocol to us",
                 ) from None
             self.protocol = protocol
-            return connection
+            return client
         raise AssertionError("the loop returns or raises")
-
-
-class _VersionRefused(Exception):  # noqa: N818 - never leaves this module
-    """The broker may accept us with an older protocol."""
 
 
 class MqttConnection:
@@ -216,7 +255,7 @@ class MqttConnection:
         options: dict[str, Any] = {}
         if not self._is_5:
             options["clean_session"] = self._clean
-        client = _Client(
+        client = _Paho(
             CallbackAPIVersion.VERSION2,
             client_id=self.client_id,
             protocol=paho.MQTTv5 if self._is_5 else paho.MQTTv311,
@@ -238,8 +277,8 @@ class MqttConnection:
                 will.retain,
                 self._properties(PacketTypes.WILLMESSAGE, will.properties),
             )
-        client.connect_timeout = CONNECT_WITHIN_S
-        client.reconnect_delay_set(FIRST_RETRY_S, LAST_RETRY_S)  # type: ignore[arg-type]
+        client.connect_timeout = failures.CONNECT_WITHIN_S
+        client.reconnect_delay_set(failures.FIRST_RETRY_S, failures.LAST_RETRY_S)  # type: ignore[arg-type]
         if not self._is_5:
             # An MQTT 5 broker may allow no more than paho's 20; it says so only
             # in CONNACK, when paho can no longer be told.
@@ -272,7 +311,7 @@ class MqttConnection:
                 url.host, url.port, keepalive=self._bus.keep_alive_s, **extra
             )
         except (OSError, paho.WebsocketConnectionError) as error:
-            raise _unreachable(url, error) from error
+            raise failures.unreachable(url, error) from error
         self._client.loop_start()
         with self._changed:
             self._changed.wait_for(
@@ -281,7 +320,7 @@ class MqttConnection:
                     or self._refusal is not None
                     or self._lost_because is not None
                 ),
-                CONNECT_WITHIN_S,
+                failures.CONNECT_WITHIN_S,
             )
             if self._was_connected:
                 return
@@ -289,23 +328,14 @@ class MqttConnection:
         self._end()
         if refusal is not None:
             if refusal.value == _UNSUPPORTED_VERSION:
-                raise _VersionRefused
-            raise _refused(url, str(refusal), has_password=bool(self._bus.password))
+                raise failures.VersionRefused
+            raise failures.refused(
+                url, str(refusal), has_password=bool(self._bus.password)
+            )
         if lost is not None and self._is_5 and self._bus.protocol is None:
             # Old brokers hang up on what they do not understand.
-            raise _VersionRefused
-        if lost is not None:
-            raise ConnectionFailed(
-                f"{url} accepted the connection and closed it before the MQTT "
-                f"handshake was over ({lost}).",
-                _hint_of_scheme(url)
-                or "is it an MQTT broker, and does it ask for a certificate?",
-            )
-        raise ConnectionFailed(
-            f"{url} accepts connections but does not answer as an MQTT broker "
-            f"(waited {CONNECT_WITHIN_S:g} s).",
-            _hint_of_scheme(url) or "is it the right port?",
-        )
+            raise failures.VersionRefused
+        raise failures.no_answer(url) if lost is None else failures.hung_up(url, lost)
 
     # ------------------------------------------------------------------ to use
 
@@ -375,10 +405,8 @@ class MqttConnection:
         ask = partial(self._send_subscribe, topic_filter, qos, retained=retained)
         codes = self._ask(ask, "subscribe")
         if codes and codes[0].is_failure:
-            raise ConnectionFailed(
-                f"{self._bus.url} refuses the subscription to {topic_filter!r}: "
-                f"{codes[0]}.",
-                "may this user read these topics? See the broker's access rules",
+            raise failures.subscription_refused(
+                self._bus.url, topic_filter, str(codes[0])
             )
         self._subscriptions[topic_filter] = (qos, retained)
 
@@ -476,11 +504,7 @@ class MqttConnection:
             )
             answer = self._answers.pop(mid)
         if answer is None:
-            raise ConnectionFailed(
-                f"{self._bus.url} does not answer the wish of {self.client_id!r} to "
-                f"{verb} (waited {ANSWER_WITHIN_S:g} s).",
-                "is the broker overloaded, or the connection lost?",
-            )
+            raise failures.no_reply(self._bus.url, self.client_id, verb)
         return answer
 
     def _is_on_network_thread(self) -> bool:
@@ -603,7 +627,12 @@ class MqttConnection:
 
     def _failed(self, error: Exception) -> None:
         self.failure = self.failure or error
-        _logger.error("client %r: a callback failed", self.client_id, exc_info=error)
+        if isinstance(error, PlaygroundError):
+            _logger.warning("client %r: %s", self.client_id, error)
+        else:
+            _logger.error(
+                "client %r: a callback failed", self.client_id, exc_info=error
+            )
 
     # -------------------------------------------------------------- properties
 
@@ -615,12 +644,12 @@ class MqttConnection:
         return properties
 
 
-class _Client(paho.Client):
+class _Paho(paho.Client):
     def _ssl_wrap_socket(self, tcp_sock: Any) -> ssl.SSLSocket:
         # paho leaves the socket open when the handshake fails.
         context = self._ssl_context
         assert context is not None
-        tcp_sock.settimeout(CONNECT_WITHIN_S)
+        tcp_sock.settimeout(failures.CONNECT_WITHIN_S)
         try:
             return context.wrap_socket(tcp_sock, server_hostname=self._host)
         except BaseException:
@@ -640,64 +669,3 @@ def _without_delay(_client: paho.Client, _: object, opened: Any) -> None:
     # paho leaves Nagle's algorithm on: 40 ms between question and answer.
     with _plain_socket(opened) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _hint_of_scheme(url: BrokerUrl) -> str:
-    if url.port in (8883, 8884) and not url.is_tls:
-        return f"port {url.port} is usually encrypted: write mqtts://{url.host}"
-    if url.port in (80, 8080, 9001, 8083) and not url.is_websocket:
-        return f"port {url.port} usually speaks WebSocket: ws://{url.host}:{url.port}"
-    return ""
-
-
-def _unreachable(url: BrokerUrl, error: Exception) -> ConnectionFailed:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        said = error.verify_message or "it does not verify"
-        return ConnectionFailed(
-            f"The certificate of {url} is not accepted: {said}.",
-            "name the authority that signed it (--ca FILE); if it has expired, "
-            "renew it; if the host's name differs, write the name it was made for",
-        )
-    if isinstance(error, ssl.SSLError):
-        return ConnectionFailed(
-            f"{url} does not begin an encrypted connection "
-            f"({error.reason or error.strerror or error}).",
-            "is it an encrypted port? write mqtt:// (or ws://) for a plain one",
-        )
-    if isinstance(error, paho.WebsocketConnectionError):
-        return ConnectionFailed(
-            f"{url} does not answer as a WebSocket server: {error}.",
-            f"is {url.path!r} its path, and is it the WebSocket port?",
-        )
-    if isinstance(error, socket.gaierror):
-        return ConnectionFailed(
-            f"The host {url.host!r} of the broker is not known.",
-            "check the name, or write its address",
-        )
-    if isinstance(error, TimeoutError):
-        return ConnectionFailed(
-            f"{url} cannot be reached (waited {CONNECT_WITHIN_S:g} s).",
-            "is the address right, is the machine on, does a firewall stand between?",
-        )
-    if isinstance(error, ConnectionRefusedError):
-        return ConnectionFailed(
-            f"Nobody listens at {url}.",
-            "start the broker (for instance: playground broker), or correct the port",
-        )
-    said = getattr(error, "strerror", None) or str(error)
-    return ConnectionFailed(
-        f"{url} cannot be reached: {said}.", "check host, port and network"
-    )
-
-
-def _refused(url: BrokerUrl, reason: str, *, has_password: bool) -> ConnectionFailed:
-    if url.user is None:
-        fix = (
-            f"name a user ({url.scheme}://USER@{url.host}) and put the password into "
-            f"{PASSWORD_VARIABLE} or a file (--password-file)"
-        )
-    elif not has_password:
-        fix = f"put the password of {url.user!r} into {PASSWORD_VARIABLE} or a file"
-    else:
-        fix = f"check the password of {url.user!r}, and what the broker allows it"
-    return ConnectionFailed(f"{url} refuses the login: {reason}.", fix)

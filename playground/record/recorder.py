@@ -18,7 +18,7 @@ from playground.errors import PlaygroundError
 from playground.message import Message, TopicFilters
 from playground.mqtt import BrokerUrl
 from playground.record.sources import BrokerSource, EmbeddedSource, Source
-from playground.recording import Recording, RecordingWriter
+from playground.recording import Recording, RecordingStopped, RecordingWriter
 from playground.recording.journal import journal_of
 
 _logger = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ class Recorder:
             self.source = source
         self.path = Path(path)
         self.filters = TopicFilters(filters, exclude)
-        self._sync_s = sync_s
+        # At once is once per batch: what came together is synced together.
+        self._sync_always = sync_s == 0
+        self._sync_s = None if self._sync_always else sync_s
         self._overwrite = overwrite
         self._metadata = dict(metadata or {})
         self._clock = clock or WallClock()
@@ -209,24 +211,47 @@ class Recorder:
 
     # ------------------------------------------------------- what sources call
 
-    def take(self, message: Message, *, snapshot: bool = False) -> None:
-        """Writes an event down; see `Sink.take`."""
+    def take(self, *messages: Message, snapshot: bool = False) -> None:
+        """Writes events down; see `Sink.take`.
+
+        Raises:
+            PlaygroundError: The recording cannot go on.
+        """
         writer = self._writer
-        if writer is None or self.stopped.is_set():
+        if writer is None:
             return
+        if self.failure is not None:
+            raise self.failure
+        if self.stopped.is_set():
+            return
+        append = writer.append
         with self._lock:
-            if message.time_ns < self._last_ns:
-                # Two connections are heard on two threads.
-                message = message._replace(time_ns=self._last_ns)
-            else:
-                self._last_ns = message.time_ns
+            last_ns = self._last_ns
             try:
-                seq = writer.append(message)
+                for message in messages:
+                    if message.time_ns < last_ns:
+                        # Two connections are heard on two threads.
+                        message = message._replace(time_ns=last_ns)
+                    else:
+                        last_ns = message.time_ns
+                    try:
+                        seq = append(message)
+                    except RecordingStopped:
+                        raise
+                    except PlaygroundError as error:
+                        # One that no recording can tell must not end this one.
+                        writer.skip(1)
+                        self._warn(f"a message was left out: {error.problem}")
+                        continue
+                    if snapshot:
+                        self._note_snapshot(seq)
+                if self._sync_always and messages:
+                    writer.sync()
             except PlaygroundError as error:
                 self._fail(error)
-                return
-            if snapshot:
-                self._note_snapshot(seq)
+                raise
+            finally:
+                self._last_ns = last_ns
 
     def lost(self, reason: str, *, since_ns: int) -> None:
         """Takes note of the beginning of a gap; see `Sink.lost`."""
@@ -241,10 +266,13 @@ class Recorder:
 
     def warn(self, warning: str) -> None:
         """Keeps a warning for the metadata; see `Sink.warn`."""
-        _logger.info("%s", warning)
         with self._lock:
-            if warning not in self._warnings:
-                self._warnings.append(warning)
+            self._warn(warning)
+
+    def _warn(self, warning: str) -> None:
+        if warning not in self._warnings:
+            _logger.info("%s", warning)
+            self._warnings.append(warning)
 
     def _end_gap(self) -> None:
         if self._deaf_because and self._writer is not None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 import uuid
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol
 
 from playground.broker import EmbeddedBroker
 from playground.clock import Clock
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message, TopicFilters, matches
-from playground.mqtt import BrokerUrl, MqttBus, MqttConnection, Tls
+from playground.mqtt import BrokerUrl, MqttBus, MqttConnection, Receiver, Tls
 from playground.mqtt.connection import ProtocolName
 
 _logger = logging.getLogger(__name__)
@@ -29,8 +32,12 @@ _TRUE_OF_3_1_1 = (
 class Sink(Protocol):
     """Who takes what a source hears. Safe to call from any thread."""
 
-    def take(self, message: Message, *, snapshot: bool = False) -> None:
-        """Takes an event; ``snapshot``: the broker kept it from before."""
+    def take(self, *messages: Message, snapshot: bool = False) -> None:
+        """Takes events; ``snapshot``: the broker kept them from before.
+
+        When it returns they are as safe as was asked for. It raises when they
+        cannot be taken.
+        """
         ...
 
     def lost(self, reason: str, *, since_ns: int) -> None:
@@ -102,25 +109,32 @@ class BrokerSource:
         self.qos = qos
         self.client_id = client_id or f"playground-record-{uuid.uuid4().hex[:8]}"
         options: dict[str, Any] = {"password": password, "tls": tls}
-        self._bus = MqttBus(url, protocol=protocol, retain_as_published=True, clock=clock, **options)
+        self._bus = MqttBus(
+            url, protocol=protocol, retain_as_published=True, clock=clock, **options
+        )
         self._options = options
-        self._connection: MqttConnection | None = None
+        self._connection: MqttConnection | Receiver | None = None
         self._snapshot: _Snapshot | None = None
         self._sink: Sink | None = None
         self._filters = TopicFilters()
         self._excludes = False
         self._counts_dropped = False
+        self._has_system_topics = False
         self._dropped = -1
+        self._drops_known_ns = 0
         self._heard_ns = 0
 
     def connect(self) -> None:
         """Opens the connection; see `Source.connect`."""
-        self._connection = self._bus.connect(
-            self.client_id,
-            self._on_message,
-            on_lost=self._on_lost,
-            on_back=self._on_back,
-        )
+        options: dict[str, Any] = {"on_lost": self._on_lost, "on_back": self._on_back}
+        if self._bus.url.is_websocket:
+            self._connection = self._bus.connect(
+                self.client_id, lambda message: self._on_messages([message]), **options
+            )
+        else:
+            self._connection = self._bus.receive(
+                self.client_id, self._on_messages, **options
+            )
 
     def begin(self, sink: Sink, filters: TopicFilters) -> None:
         """Subscribes; see `Source.begin`.
@@ -146,8 +160,9 @@ class BrokerSource:
             self._snapshot.begin(wanted, self.qos)
         self._listen_to_drops(connection)
 
-    def _listen_to_drops(self, connection: MqttConnection) -> None:
+    def _listen_to_drops(self, connection: MqttConnection | Receiver) -> None:
         self._counts_dropped = DROPPED_TOPIC not in self._filters
+        self._has_system_topics = True
         try:
             connection.subscribe(DROPPED_TOPIC)
         except ConnectionFailed as error:
@@ -171,18 +186,28 @@ class BrokerSource:
             "recorder_client": self.client_id,
         }
 
-    def _on_message(self, message: Message) -> None:
+    def _on_messages(self, messages: list[Message]) -> None:
         sink = self._sink
         if sink is None:
             return
-        if message.topic == DROPPED_TOPIC:
-            self._count_drops(message, sink)
-            if self._counts_dropped:
-                return
-        self._heard_ns = message.time_ns
-        if self._excludes and message.topic not in self._filters:
+        self._heard_ns = messages[-1].time_ns
+        if self._has_system_topics:
+            messages = [m for m in messages if not self._is_of_the_system(m, sink)]
+        if self._excludes:
+            filters = self._filters
+            messages = [m for m in messages if m.topic in filters]
+        if self._bus.protocol == "5":
+            sink.take(*messages)
             return
-        sink.take(message, snapshot=message.retain and self._bus.protocol != "5")
+        # Here the flag says just this. Runs of equal flags keep the order.
+        for kept, run in groupby(messages, key=_is_retained):
+            sink.take(*run, snapshot=kept)
+
+    def _is_of_the_system(self, message: Message, sink: Sink) -> bool:
+        if message.topic != DROPPED_TOPIC:
+            return False
+        self._count_drops(message, sink)
+        return self._counts_dropped
 
     def _count_drops(self, message: Message, sink: Sink) -> None:
         try:
@@ -191,13 +216,13 @@ class BrokerSource:
             return
         known, self._dropped = self._dropped, total
         if 0 <= known < total:
-            since_ns = self._heard_ns or message.time_ns
+            since_ns = self._drops_known_ns or message.time_ns
             sink.lost(
                 f"the broker dropped {total - known} messages (of all its clients)",
                 since_ns=since_ns,
             )
             sink.back()
-        self._heard_ns = message.time_ns
+        self._drops_known_ns = message.time_ns
 
     def _on_lost(self, reason: str) -> None:
         if self._sink is not None:
@@ -320,7 +345,12 @@ class EmbeddedSource:
         if event.kind in ("publish", "will") and event.topic not in self._filters:
             return
         assert self._sink is not None
-        self._sink.take(event)
+        with contextlib.suppress(PlaygroundError):
+            # The recorder keeps it and tells it; the broker need not hear.
+            self._sink.take(event)
+
+
+_is_retained = itemgetter(Message._fields.index("retain"))
 
 
 def smallest(filters: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from playground.broker import EmbeddedBroker
+from playground.errors import ConnectionFailed, PlaygroundError
+from playground.message import Message
+from playground.mqtt import MqttBus
+from playground.record import BrokerSource, EmbeddedSource, Recorder, record
+from playground.record.sources import smallest
+from playground.recording import Recording, RecordingStopped
+
+PAYLOADS = [b"", b"\0", b"\r\n", b"\xff\xfe\x00", b'{"v":1}', b"x" * 1_000_000]
+
+
+def rows(recording: Recording, *kinds: str) -> list[Message]:
+    kinds = kinds or ("publish",)
+    return list(recording.messages(kinds=kinds))
+
+
+# ------------------------------------------------------------- what is written
+
+
+def test_everything_a_broker_passes_on_is_written_down(mosquitto, tmp_path, eventually):
+    path = tmp_path / "a.parquet"
+    publisher = MqttBus(mosquitto.url).connect("plant")
+    with Recorder(mosquitto.url, path) as recorder:
+        for number, payload in enumerate(PAYLOADS):
+            publisher.publish(
+                f"t/{number}/ä b", payload, properties='{"content_type":"x"}'
+            )
+        publisher.flush()
+        eventually(lambda: recorder.progress().count == len(PAYLOADS))
+    publisher.disconnect()
+    recording = Recording.open(path)
+    assert [(m.topic, m.payload, m.properties) for m in rows(recording)] == [
+        (f"t/{number}/ä b", payload, '{"content_type":"x"}')
+        for number, payload in enumerate(PAYLOADS)
+    ]
+    assert recording.metadata["broker"] == mosquitto.url
+    assert recording.metadata["protocol"] == "MQTT 5"
+    assert recording.metadata["warnings"] == []
+    assert recording.sha256 == recorder.recording.sha256
+
+
+def test_only_what_the_filters_cover_is_recorded_and_only_once(
+    mosquitto, tmp_path, eventually
+):
+    path = tmp_path / "a.parquet"
+    publisher = MqttBus(mosquitto.url).connect("plant")
+    with Recorder(
+        mosquitto.url,
+        path,
+        filters=("a/#", "a/b", "c/+", "$lab/x"),
+        exclude=("a/secret/#",),
+    ) as recorder:
+        for topic in ("a", "a/b", "a/secret/x", "b", "c/d", "c/d/e", "$lab/x"):
+            publisher.publish(topic, b"1", qos=1)
+        publisher.publish("a/end", b"", qos=1)
+        publisher.flush()
+        eventually(lambda: recorder.progress().count == 5)
+    publisher.disconnect()
+    topics = [m.topic for m in rows(recorder.recording)]
+    assert topics == ["a", "a/b", "c/d", "$lab/x", "a/end"]
+    assert recorder.recording.metadata["filters"] == ["a/#", "a/b", "c/+", "$lab/x"]
+    assert recorder.recording.metadata["exclude"] == ["a/secret/#"]
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        (("a/#", "a/b", "a/+"), ("a/#",)),
+        (("a/b", "a/b"), ("a/b",)),
+        (("#", "$SYS/#", "a"), ("#", "$SYS/#")),
+        (("+/b", "a/+"), ("+/b", "a/+")),
+        (("a/+/c", "a/b/c", "a/+/+"), ("a/+/+",)),
+        (("a/+", "a/#/"[:-1]), ("a/#",)),
+        (("+", "#"), ("#",)),
+        (("a", "a/#"), ("a/#",)),
+        (("a/b/#", "a/+"), ("a/b/#", "a/+")),
+    ],
+)
+def test_filters_that_others_cover_are_not_subscribed(given, left):
+    assert smallest(given) == left
+
+
+def test_the_retained_snapshot_is_told_from_live_messages(
+    mosquitto, tmp_path, eventually
+):
+    publisher = MqttBus(mosquitto.url).connect("plant")
+    publisher.publish("kept/1", b"old", retain=True, qos=1)
+    publisher.publish("kept/2", b"old", retain=True, qos=1)
+    publisher.flush()
+    with Recorder(
+        mosquitto.url, tmp_path / "a.parquet", exclude=("kept/2",)
+    ) as recorder:
+        publisher.publish("kept/1", b"new", retain=True, qos=1)
+        publisher.publish("live", b"", qos=1)
+        publisher.flush()
+        eventually(lambda: recorder.progress().count == 3)
+    publisher.disconnect()
+    written = rows(recorder.recording)
+    spans = recorder.recording.metadata["retained_snapshot"]
+    snapshot = {seq for first, last in spans for seq in range(first, last + 1)}
+    told = [
+        (m.topic, m.payload, m.retain, seq in snapshot) for seq, m in enumerate(written)
+    ]
+    assert ("kept/1", b"old", True, True) in told or (
+        "kept/1",
+        b"new",
+        True,
+        True,
+    ) in told
+    assert ("kept/1", b"new", True, False) in told
+    assert ("live", b"", False, False) in told
+    assert len(told) == 3
+
+
+def test_with_mqtt_3_1_1_the_recording_says_what_cannot_be_trusted(
+    tmp_path, eventually
+):
+    with EmbeddedBroker() as broker:
+        publisher = MqttBus(broker.url).connect("plant")
+        publisher.publish("kept", b"old", retain=True, qos=1)
+        publisher.flush()
+        with Recorder(broker.url, tmp_path / "a.parquet") as recorder:
+            publisher.publish("kept", b"new", retain=True)
+            eventually(lambda: recorder.progress().count == 2)
+        publisher.disconnect()
+    recording = recorder.recording
+    assert [(m.payload, m.retain) for m in rows(recording)] == [
+        (b"old", True),
+        (b"new", False),
+    ]
+    assert recording.metadata["retained_snapshot"] == [[0, 0]]
+    assert recording.metadata["protocol"] == "MQTT 3.1.1"
+    (warning,) = recording.metadata["warnings"]
+    assert "retain flag" in warning
+    assert warning in recording.summary().warnings
+
+
+def test_the_embedded_broker_tells_publishers_true_flags_and_session_events(
+    tmp_path, eventually
+):
+    broker = EmbeddedBroker()
+    with Recorder(
+        EmbeddedSource(broker), tmp_path / "a.parquet", exclude=("no",)
+    ) as rec:
+        client = MqttBus(broker.url).connect("plant")
+        client.subscribe("cmd/#", qos=1)
+        client.publish("t", b"1", qos=2, retain=True)
+        client.publish("no", b"")
+        client.unsubscribe("cmd/#")
+        client.disconnect()
+        eventually(lambda: rec.progress().count == 5)
+    assert not broker.is_running
+    assert [(m.kind, m.topic, m.qos, m.retain, m.client) for m in _all(rec)] == [
+        ("connect", "", 0, False, "plant"),
+        ("subscribe", "cmd/#", 1, False, "plant"),
+        ("publish", "t", 2, True, "plant"),
+        ("unsubscribe", "cmd/#", 0, False, "plant"),
+        ("disconnect", "", 0, False, "plant"),
+    ]
+    assert rec.recording.metadata["source"] == "embedded"
+    assert rec.recording.metadata["broker"].startswith("mqtt://127.0.0.1:")
+
+
+def _all(recorder: Recorder) -> list[Message]:
+    kinds = (
+        "publish",
+        "connect",
+        "disconnect",
+        "subscribe",
+        "unsubscribe",
+        "will",
+        "gap",
+    )
+    return rows(recorder.recording, *kinds)
+
+
+def test_recording_a_running_embedded_broker_begins_with_what_it_has_kept(tmp_path):
+    with EmbeddedBroker() as broker:
+        client = MqttBus(broker.url).connect("plant")
+        client.publish("kept", b"1", qos=1, retain=True)
+        client.flush()
+        with Recorder(broker, tmp_path / "a.parquet") as recorder:
+            pass
+        assert broker.is_running
+        client.disconnect()
+    assert [(m.topic, m.client) for m in rows(recorder.recording)] == [
+        ("kept", "plant")
+    ]
+    assert recorder.recording.metadata["retained_snapshot"] == [[0, 0]]
+
+
+def test_times_never_run_backwards(tmp_path):
+    recorder = Recorder(EmbeddedBroker(), tmp_path / "a.parquet")
+    with recorder:
+        recorder.take(Message(20, "a", b""))
+        recorder.take(Message(10, "b", b""))
+    assert [m.time_ns for m in rows(recorder.recording)] == [20, 20]
+
+
+# ------------------------------------------------------------------ beginning
+
+
+def test_nothing_is_left_when_the_broker_cannot_be_reached(tmp_path):
+    with pytest.raises(ConnectionFailed):
+        Recorder("mqtt://127.0.0.1:1", tmp_path / "a.parquet").start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_when_a_subscription_is_refused(tmp_path):
+    with EmbeddedBroker() as broker:
+        recorder = Recorder(broker.url, tmp_path / "a.parquet", filters=("$share/g/a",))
+        with pytest.raises(ConnectionFailed, match="refuses the subscription"):
+            recorder.start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_recording_is_not_touched_unless_told(tmp_path, eventually):
+    path = tmp_path / "a.parquet"
+    with EmbeddedBroker() as broker:
+        with Recorder(broker, path):
+            pass
+        before = path.read_bytes()
+        with pytest.raises(PlaygroundError, match="exists"):
+            Recorder(broker, path).start()
+        assert path.read_bytes() == before
+        with Recorder(broker, path, overwrite=True) as again:
+            again.take(Message(1, "a", b""))
+    assert Recording.open(path).count == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_a_wrong_qos_is_refused():
+    with pytest.raises(PlaygroundError, match="QoS is 3"):
+        BrokerSource("mqtt://host", qos=3)
+
+
+def test_the_password_is_nowhere_in_the_recording(tmp_path):
+    with EmbeddedBroker(users={"lab": "hunter2"}) as broker:
+        url = broker.url.replace("//", "//lab@")
+        source = BrokerSource(url, password="hunter2")
+        with Recorder(source, tmp_path / "a.parquet") as recorder:
+            recorder.take(Message(1, "a", b""))
+    assert b"hunter2" not in (tmp_path / "a.parquet").read_bytes()
+    assert "lab@" in recorder.recording.metadata["broker"]
+
+
+# -------------------------------------------------------------------- ending
+
+
+def test_record_ends_when_the_time_is_over_and_tells_its_progress(tmp_path):
+    told = []
+    recording = record(
+        EmbeddedBroker(),
+        tmp_path / "a.parquet",
+        duration_s=0.3,
+        on_progress=told.append,
+        progress_every_s=0.1,
+    )
+    assert recording.count == 0
+    assert 2 <= len(told) <= 4
+    assert 0.3 <= recording.metadata["end_ns"] / 1e9 - recording.start_ns / 1e9 < 5
+
+
+def test_record_ends_when_it_is_told_to(tmp_path):
+    stop = threading.Event()
+    recording = record(
+        EmbeddedBroker(),
+        tmp_path / "a.parquet",
+        stop=stop,
+        on_start=lambda _: stop.set(),
+    )
+    assert recording.count == 0
+
+
+def test_a_full_disk_ends_the_recording_and_keeps_what_it_had(tmp_path, monkeypatch):
+    from playground.recording.journal import JournalWriter
+
+    real = JournalWriter.append
+    room = 10
+
+    def append(self, message, seq):
+        nonlocal room
+        if room == 0:
+            raise RecordingStopped("No space left on device.", "make room")
+        room -= 1
+        return real(self, message, seq)
+
+    monkeypatch.setattr(JournalWriter, "append", append)
+    recorder = Recorder(EmbeddedBroker(), tmp_path / "a.parquet")
+    with recorder:
+        with pytest.raises(RecordingStopped):
+            for number in range(20):
+                recorder.take(Message(number, "a", b""))
+        assert recorder.stopped.is_set()
+    assert isinstance(recorder.failure, RecordingStopped)
+    assert recorder.recording.count == 10
+
+
+# --------------------------------------------------------------- blind spots
+
+
+def test_a_broker_that_is_restarted_leaves_a_gap_and_nothing_later_is_lost(
+    tmp_path, eventually
+):
+    first_broker = EmbeddedBroker().start()
+    second_broker = EmbeddedBroker(port=first_broker.port)
+    with Recorder(first_broker.url, tmp_path / "a.parquet") as recorder:
+        first = MqttBus(first_broker.url).connect("plant")
+        first.publish("t", b"1")
+        eventually(lambda: recorder.progress().count == 1)
+        first_broker.stop()
+        eventually(lambda: recorder.progress().deaf_because)
+        first.disconnect()
+        second_broker.start()
+        eventually(lambda: not recorder.progress().deaf_because)
+        second = MqttBus(second_broker.url).connect("plant")
+        second.publish("t", b"2")
+        eventually(lambda: recorder.progress().count == 3)
+        second.disconnect()
+    second_broker.stop()
+    assert [m.payload for m in rows(recorder.recording)] == [b"1", b"2"]
+    (gap,) = recorder.recording.summary().gaps
+    assert "connection lost" in gap.reason
+    one, two = rows(recorder.recording)
+    assert one.time_ns <= gap.start_ns < gap.end_ns <= two.time_ns
+
+
+def test_a_gap_that_lasts_until_the_end_is_recorded(tmp_path, eventually):
+    broker = EmbeddedBroker().start()
+    with Recorder(broker.url, tmp_path / "a.parquet") as recorder:
+        broker.stop()
+        eventually(lambda: recorder.progress().deaf_because)
+    (gap,) = recorder.recording.summary().gaps
+    assert gap.end_ns >= gap.start_ns
+
+
+def test_what_the_broker_says_it_dropped_becomes_a_gap(tmp_path, eventually):
+    with (
+        EmbeddedBroker() as broker,
+        Recorder(broker.url, tmp_path / "a.parquet") as recorder,
+    ):
+        client = MqttBus(broker.url).connect("sys")
+        for total in (b"5", b"5", b"17", b"no number"):
+            client.publish("$SYS/broker/publish/messages/dropped", total)
+        client.publish("t", b"")
+        eventually(lambda: recorder.progress().count == 2)
+        client.disconnect()
+    (gap,) = recorder.recording.summary().gaps
+    assert "dropped 12 messages" in gap.reason
+    assert [m.topic for m in rows(recorder.recording)] == ["t"]
+
+
+# ------------------------------------------------------------------ hard ends
+
+
+def test_a_killed_recorder_has_lost_nothing_it_had_received(tmp_path, eventually):
+    path = tmp_path / "a.parquet"
+    code = (
+        "import sys, threading\n"
+        "from playground.record import record\n"
+        "record(sys.argv[1], sys.argv[2], on_progress=lambda p: print(p.count, flush=True),"
+        " progress_every_s=0.02)\n"
+    )
+    with EmbeddedBroker() as broker:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, broker.url, str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        client = MqttBus(broker.url).connect("plant")
+        for number in range(1000):
+            client.publish("t", b"%d" % number)
+        client.flush()
+        while int(process.stdout.readline()) < 1000:
+            pass
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+        client.disconnect()
+    assert not path.exists()
+    recording = Recording.open(path)
+    assert [int(m.payload) for m in rows(recording)] == list(range(1000))
+    assert recording.recovered is not None
+    assert recording.recovered.lossless
+
+
+def test_the_real_messages_come_back_as_they_were_sent(data_dir, mosquitto, tmp_path):
+    """29,671 messages of a domestic heat pump, through mosquitto."""
+    table = pq.read_table(data_dir / "altherma_ha" / "messages.parquet")
+    sent = [
+        (row["signal"], (row["value_text"] or str(row["value_num"])).encode())
+        for row in table.select(["signal", "value_num", "value_text"]).to_pylist()
+    ]
+    publisher = MqttBus(mosquitto.url).connect("plant")
+    done = threading.Event()
+    with Recorder(mosquitto.url, tmp_path / "a.parquet") as recorder:
+        for name, payload in sent:
+            publisher.publish(name, payload)
+        publisher.flush(60)
+        while recorder.progress().count < len(sent) and not done.wait(0.01):
+            pass
+    publisher.disconnect()
+    assert [(m.topic, m.payload) for m in rows(recorder.recording)] == sent
+
+
+def test_metadata_of_the_session_are_json(tmp_path):
+    with Recorder(
+        EmbeddedBroker(), tmp_path / "a.parquet", metadata={"site": "lab"}
+    ) as recorder:
+        pass
+    metadata = recorder.recording.metadata
+    assert metadata["site"] == "lab"
+    assert metadata["clock"]["wall_ns"] <= metadata["start_ns"] <= metadata["end_ns"]
+    json.dumps(metadata)
+
+
+def test_a_recorder_that_was_not_started_cannot_be_stopped(tmp_path: Path):
+    with pytest.raises(PlaygroundError, match="not started"):
+        Recorder(EmbeddedBroker(), tmp_path / "a.parquet").stop()
