@@ -187,3 +187,90 @@ def test_replay_to_nobody_answers_1(session, capsys):
     code = _run(["replay", str(session), "--broker", "mqtt://127.0.0.1:1"])
     assert code == 1
     assert "Nobody listens" in capsys.readouterr().err
+
+
+def test_keys_seek_and_the_progress_line_follows(session, mosquitto, tmp_path):
+    import os
+    import pty
+
+    long = record(tmp_path / "long.parquet", [at(0, "a", b"0"), at(95, "a", b"95")])
+    here, there = pty.openpty()
+    program = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from playground.cli import main; main()",
+            "replay",
+            str(long),
+            "--broker",
+            mosquitto.url,
+        ],
+        stdin=there,
+        stderr=there,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    os.close(there)
+    try:
+        shown = ""
+        while "space pause" not in shown:
+            shown += os.read(here, 1000).decode("utf-8", "replace")
+        # Ten seconds each; the program would need 95 s without them.
+        for _ in range(10):
+            os.write(here, b"\x1b[C")
+        assert program.wait(20) == 0
+        assert program.stdout.read().startswith("2 messages in ")
+    finally:
+        program.kill()
+        program.wait()
+        program.stdout.close()
+        os.close(here)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--start", "noon"], "is not a duration"),
+        (["--start", "1h"], "Nothing to play"),
+        (["--end", "1s", "--duration", "1s"], "both say where it ends"),
+        (["--remap", "a"], "has no '='"),
+        (["--remap", "x/#=y/#"], "matches no topic"),
+        (["--retain", "always"], "preserve or never"),
+        (["--transform", "nowhere:function"], "cannot be imported"),
+        (["--wait-for-client", "x"], "cannot be seen from outside"),
+    ],
+)
+def test_wrong_options_are_explained_before_anything_is_sent(
+    session, mosquitto, capsys, arguments, words
+):
+    assert _run(["replay", str(session), "--broker", mosquitto.url, *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_options_select_and_rewrite(
+    session, mosquitto, eventually, tmp_path, monkeypatch
+):
+    (tmp_path / "shouting.py").write_text(
+        "def shout(message):\n    return message._replace(payload=message.payload * 2)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    heard: list[Message] = []
+    listener = MqttBus(mosquitto.url).connect("listener", heard.append)
+    listener.subscribe("b/#", qos=2)
+    arguments = ["--remap", "a=b/x", "--qos", "1", "--transform", "shouting:shout"]
+    place = ["--start", "0.5s", "--duration", "0.3s", "--speed", "max"]
+    code = _run(["replay", str(session), "--broker", mosquitto.url, *arguments, *place])
+    assert code == 0
+    eventually(lambda: len(heard) == 3)
+    listener.disconnect()
+    assert [(m.topic, m.payload, m.qos) for m in heard] == [
+        ("b/x", b"55", 1),
+        ("b/x", b"66", 1),
+        ("b/x", b"77", 1),
+    ]
+
+
+def test_waiting_for_a_client_in_vain_answers_1(session, capsys):
+    code = _run(["replay", str(session), "--wait-for-client", "x", "--wait", "0.1s"])
+    assert code == 1
+    assert "Client 'x' did not connect within 0.1 s" in capsys.readouterr().err

@@ -175,6 +175,18 @@ class EmbeddedBroker:
         if isinstance(self._server, _AmqttThread):
             self._server.forget(observer)
 
+    def drain(self, timeout_s: float = STOP_WITHIN_S) -> bool:
+        """Waits until subscribers were sent all that has been published.
+
+        Call it before `stop`, or what waits for a slow reader is cut off.
+
+        Returns:
+            Whether they were, within the time; a mosquitto sends by itself.
+        """
+        if not isinstance(self._server, _AmqttThread):
+            return True
+        return self._server.drain(timeout_s)
+
     @property
     def port(self) -> int:
         """The TCP port that is really listened on."""
@@ -324,6 +336,21 @@ class _AmqttThread:
     def forget(self, observer: Callable[[Message], object]) -> None:
         with contextlib.suppress(ValueError):
             self._observers.remove(observer)
+
+    def drain(self, timeout_s: float) -> bool:
+        broker, loop = self.broker, self._loop
+        if broker is None or loop is None or self._thread is None:
+            return True
+
+        async def settle() -> bool:
+            deadline = asyncio.get_running_loop().time() + timeout_s
+            while broker.has_backlog:
+                if asyncio.get_running_loop().time() > deadline:
+                    return False
+                await asyncio.sleep(0.005)
+            return True
+
+        return asyncio.run_coroutine_threadsafe(settle(), loop).result()
 
     def stop(self) -> None:
         thread, loop, stop = self._thread, self._loop, self._stop

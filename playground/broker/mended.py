@@ -208,6 +208,13 @@ class Peer:
         self.stalled = False
         self.send(data)
 
+    @property
+    def has_backlog(self) -> bool:
+        """Says whether something is still to be sent or acknowledged."""
+        member = self.member
+        unsent = self._outgoing or self.stream.backlog
+        return bool(unsent or member.waiting or member.in_flight)
+
     def flush(self) -> None:
         """Hands what is to be sent to the operating system."""
         if self._outgoing:
@@ -394,6 +401,12 @@ class MendedBroker(Broker):  # type: ignore[misc]
             stream.abort()
         await asyncio.sleep(0)
         await super().shutdown()
+
+    @property
+    def has_backlog(self) -> bool:
+        """Says whether a connected client still has something to come."""
+        peers = (member.peer for member in self.members.values())
+        return any(peer is not None and peer.has_backlog for peer in peers)
 
     def port(self, listener_name: str) -> int:
         """Returns the port that a listener is really bound to."""

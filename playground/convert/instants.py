@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from playground.clock import DEFAULT_START_NS, from_iso, iso
 from playground.errors import FileFormatError, PlaygroundError
+from playground.quantity import seconds
+from playground.recording import Recording
 
 SECONDS_OF_1973 = 1e8
 """A number of seconds below this is counted from the start of the session."""
@@ -30,6 +32,19 @@ def read_instant(text: str) -> int:
             f"{text!r} is not an instant.",
             "write for instance 2026-01-31T12:00:00Z",
         ) from error
+
+
+def read_place(text: str, recording: Recording) -> int:
+    """Reads a place in a recording: an instant, or a duration since its start.
+
+    Raises:
+        PlaygroundError: It is neither ISO 8601 nor a duration.
+    """
+    if text[:4].isdigit() and "-" in text:
+        return read_instant(text)
+    span = recording.time_range
+    start_ns = recording.start_ns if span is None else span[0]
+    return start_ns + round(seconds(text) * 1e9)
 
 
 def to_instants(

@@ -64,6 +64,7 @@ class Plant(Protocol):
 BUILT_IN: dict[str, str] = {
     "lab_rig": "playground.plants.lab_rig:LabRig",
     "house": "playground.plants.house:House",
+    "replayed": "playground.plants.replayed:ReplayedPlant",
     "testcase1": "playground.plants.boptest_testcase1:SimpleRC",
 }
 """Name in a scenario and the class behind it; imported when first asked for."""

@@ -129,27 +129,33 @@ class LatenessMeter:
             self._fold()
 
     def _fold(self) -> None:
-        late = np.maximum(np.frombuffer(self._recent, np.int64), 0)
-        if len(late):
-            self._count += len(late)
-            self._max_ns = max(self._max_ns, int(late.max()))
-            bucket = np.ceil(np.log(np.maximum(late, 1)) * self._STEPS).astype(np.int64)
-            self._buckets += np.bincount(bucket, minlength=len(self._buckets))
-        self._recent = array("q")
+        late, self._recent = self._recent, array("q")
+        self._buckets, self._count, self._max_ns = self._with(late)
 
-    def summary(self) -> Lateness:
-        """Returns the figures so far."""
-        self._fold()
-        if not self._count:
-            return Lateness()
-        return Lateness(
-            count=self._count,
-            p50_s=self._quantile(0.50),
-            p99_s=self._quantile(0.99),
-            max_s=self._max_ns / 1e9,
+    def _with(self, recent: array[int]) -> tuple[npt.NDArray[np.int64], int, int]:
+        late = np.maximum(np.frombuffer(recent, np.int64), 0)
+        if not len(late):
+            return self._buckets, self._count, self._max_ns
+        bucket = np.ceil(np.log(np.maximum(late, 1)) * self._STEPS).astype(np.int64)
+        return (
+            self._buckets + np.bincount(bucket, minlength=len(self._buckets)),
+            self._count + len(late),
+            max(self._max_ns, int(late.max())),
         )
 
-    def _quantile(self, share: float) -> float:
-        below = np.cumsum(self._buckets)
-        bucket = int(np.searchsorted(below, share * self._count))
-        return float(min(math.exp(bucket / self._STEPS), self._max_ns)) / 1e9
+    def summary(self) -> Lateness:
+        """Returns the figures so far; may be asked from another thread."""
+        # A copy: an array cannot grow while its memory is looked at.
+        buckets, count, max_ns = self._with(self._recent[:])
+        if not count:
+            return Lateness()
+
+        below = np.cumsum(buckets)
+
+        def quantile(share: float) -> float:
+            bucket = int(np.searchsorted(below, share * count))
+            return float(min(math.exp(bucket / self._STEPS), max_ns)) / 1e9
+
+        return Lateness(
+            count=count, p50_s=quantile(0.50), p99_s=quantile(0.99), max_s=max_ns / 1e9
+        )

@@ -16,12 +16,11 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import simpy
 from simpy.events import Event
 
 from playground.bus import Bus, Connection
-from playground.clock import Phase, VirtualClock
-from playground.errors import PlaygroundError
+from playground.clock import Phase, VirtualClock, iso
+from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message
 from playground.recording import Recording
 from playground.replay.control import (
@@ -253,10 +252,10 @@ class Replayer:
         self._timer: Timer = MonotonicTimer() if timer is None else timer
         self._commands: deque[Command] = deque()
         self._woken = threading.Event()
-        self._process: simpy.Process | None = None
+        self._simulated: _Simulated | None = None
         self._progress = _Progress(position_ns=self.selection.start_ns)
         self._now_ns: Callable[[], int] = self._timer.now_ns
-        self._hurries = False
+        self._is_wall = False
         self._pace = Pace(self.speed, session_ns=self.selection.start_ns, clock_ns=0)
         self._explicit_end = end_ns
         self._last_ns = self._end_of(recording)
@@ -320,13 +319,13 @@ class Replayer:
         """Hands in a command; it is obeyed before the next message."""
         self._commands.append(command)
         self._woken.set()
-        process = self._process
-        if (
-            process is not None
-            and process.is_alive
-            and process.env.active_process is not process
-        ):
-            process.interrupt()
+        if self._simulated is not None:
+            self._simulated.wake()
+
+    @property
+    def has_commands(self) -> bool:
+        """Says whether a command waits to be obeyed."""
+        return bool(self._commands)
 
     def _hear(self, message: Message) -> None:
         command = obey(message)
@@ -360,8 +359,23 @@ class Replayer:
         """
         timer = self._timer
         self._now_ns = timer.now_ns
-        self._hurries = True
+        self._is_wall = True
         begun_ns = timer.now_ns()
+        try:
+            self._play_in_thread(timer)
+            self.target.flush(self.FLUSH_S)
+        except ConnectionFailed as error:
+            done = self._progress.messages
+            raise ConnectionFailed(
+                f"{error.problem} {done} messages had been published, up to "
+                f"{iso(self._progress.position_ns)}.",
+                error.fix,
+            ) from error
+        finally:
+            self.target.close()
+        return self.report(timer.now_ns() - begun_ns)
+
+    def _play_in_thread(self, timer: Timer) -> None:
         play = self._play()
         try:
             until_ns = next(play)
@@ -370,15 +384,8 @@ class Replayer:
                 until_ns = play.send(self._woken.is_set())
         except StopIteration:
             pass
-        try:
-            self.target.flush(self.FLUSH_S)
-        finally:
-            self.target.close()
-        return self._report(timer.now_ns() - begun_ns)
 
-    def process(
-        self, clock: VirtualClock, *, phase: int = Phase.DISTURBANCE
-    ) -> simpy.Process:
+    def process(self, clock: VirtualClock, *, phase: int = Phase.DISTURBANCE) -> Event:
         """Plays inside a simulation, from its present instant on.
 
         Args:
@@ -386,37 +393,14 @@ class Replayer:
             phase: Its place among what happens at the same instant.
 
         Returns:
-            The process; its value is the `ReplayReport`.
+            An event that happens at the end; its value is the `ReplayReport`.
         """
-        self._process = clock.process(self._in_simulation(clock, phase))
-        return self._process
-
-    def _in_simulation(
-        self, clock: VirtualClock, phase: int
-    ) -> Generator[Event, Any, ReplayReport]:
         self._now_ns = clock.time_ns
-        begun_ns = clock.time_ns()
-        start_ns = clock.start_ns
-        at = clock.at
-        play = self._play()
-        try:
-            until_ns = next(play)
-            while True:
-                try:
-                    if until_ns is None:
-                        yield clock.event()
-                    else:
-                        due_s = (until_ns - start_ns) / 1e9
-                        yield at(max(due_s, clock.now), phase=phase)
-                    until_ns = play.send(bool(self._commands))
-                except simpy.Interrupt:
-                    until_ns = play.send(bool(self._commands))
-        except StopIteration:
-            pass
-        self.target.close()
-        return self._report(clock.time_ns() - begun_ns)
+        self._simulated = _Simulated(self, self._play(), clock, phase)
+        return self._simulated.end
 
-    def _report(self, took_ns: int) -> ReplayReport:
+    def report(self, took_ns: int) -> ReplayReport:
+        """Returns what it did, in so many nanoseconds of its clock."""
         progress = self._progress
         return ReplayReport(
             messages=progress.messages,
@@ -465,25 +449,26 @@ class Replayer:
 
     def _play_from(self, position_ns: int) -> Generator[int | None, bool, int | None]:
         """Plays to the end of a pass; returns the instant of a seek, if one came."""
-        progress, pace, commands = self._progress, self._pace, self._commands
-        now, publish, meter = self._now_ns, self.target.publish, progress.meter
+        progress, commands = self._progress, self._commands
+        now, due, publish = self._now_ns, self._pace.due_ns, self.target.publish
+        is_wall = self._is_wall
+        # In a simulation the clock stands while nobody waits for it.
+        reached_ns = now()
         for message in self.selection.messages(position_ns):
             time_ns = message.time_ns
-            due_ns = pace.due_ns(time_ns)
-            now_ns = now()
-            if now_ns < due_ns or commands or progress.paused:
+            due_ns = due(time_ns)
+            if is_wall:
+                reached_ns = now()
+            if due_ns > reached_ns or commands or progress.paused:
                 progress.topic = message.topic
-                yield from self._until(time_ns)
-                if progress.stopped or progress.sought_ns is not None:
-                    return progress.take_sought()
-                now_ns = now()
-                due_ns = pace.due_ns(time_ns)
-            if pace.speed != MAX and not progress.stepping:
-                late_ns = now_ns - due_ns
-                meter.add(late_ns)
-                if self._hurries:
-                    self._keep_pace(time_ns, now_ns, late_ns)
-            progress.stepping = False
+                if commands or progress.paused or (yield due_ns):
+                    yield from self._until(time_ns)
+                    if progress.stopped or progress.sought_ns is not None:
+                        return progress.take_sought()
+                    due_ns = due(time_ns)
+                reached_ns = now() if is_wall else max(due_ns, reached_ns)
+            if is_wall:
+                self._keep_pace(time_ns, reached_ns, reached_ns - due_ns)
             publish(message)
             progress.messages += 1
             if time_ns > progress.position_ns:
@@ -583,11 +568,17 @@ class Replayer:
         )
 
     def _keep_pace(self, time_ns: int, now_ns: int, late_ns: int) -> None:
-        """Slows everything down where the other side cannot keep up.
+        """Measures lateness; slows all down where the other side cannot keep up.
 
         Hurrying after a delay would change the proportions between messages.
         """
         progress, pace = self._progress, self._pace
+        if pace.speed == MAX:
+            return
+        if progress.stepping:
+            progress.stepping = False
+            return
+        progress.meter.add(late_ns)
         if late_ns > BEHIND_NS:
             if now_ns - self._before_ns > late_ns // 2:
                 # It stood still once (a stalled consumer, a sleeping laptop).
@@ -606,3 +597,66 @@ class Replayer:
                 pace.tie(session_ns=time_ns, clock_ns=now_ns, speed=speed)
                 progress.in_time_since_ns = now_ns
         self._before_ns = now_ns
+
+
+class _Simulated:
+    """Drives a replay by the events of a simulation.
+
+    One event that puts itself back costs a third of a process with a fresh
+    event per message.
+    """
+
+    def __init__(
+        self,
+        replayer: Replayer,
+        play: Generator[int | None, bool, None],
+        clock: VirtualClock,
+        phase: int,
+    ) -> None:
+        self.end = clock.event()
+        self._replayer = replayer
+        self._play = play
+        self._clock = clock
+        self._phase = phase
+        self._begun_ns = clock.time_ns()
+        self._callbacks: list[Callable[[Any], None]] = [self._go_on]
+        self._begun = False
+        self._is_playing = False
+        self._alarm = self._new_alarm()
+        self.wake()
+
+    def _new_alarm(self) -> Event:
+        alarm = self._clock.event()
+        alarm._ok, alarm._value = True, None  # noqa: SLF001 - decided from the start
+        return alarm
+
+    def wake(self) -> None:
+        """Has it look for commands at this instant."""
+        if self._is_playing or self.end.triggered:
+            return
+        # The one that is queued stays in the queue and does nothing.
+        self._alarm.callbacks = []
+        self._alarm = self._new_alarm()
+        self._put(self._clock.now)
+
+    def _put(self, time_s: float) -> None:
+        self._alarm.callbacks = self._callbacks
+        self._clock.put(self._alarm, time_s, self._phase)
+
+    def _go_on(self, _: Event) -> None:
+        self._is_playing = True
+        try:
+            if self._begun:
+                until_ns = self._play.send(self._replayer.has_commands)
+            else:
+                self._begun = True
+                until_ns = next(self._play)
+        except StopIteration:
+            self._replayer.target.close()
+            took_ns = self._clock.time_ns() - self._begun_ns
+            self.end.succeed(self._replayer.report(took_ns))
+            return
+        finally:
+            self._is_playing = False
+        if until_ns is not None:
+            self._put((until_ns - self._clock.start_ns) / 1e9)

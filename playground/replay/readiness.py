@@ -45,13 +45,19 @@ class Audience:
         self._ignore = ignore
         self._changed = threading.Condition()
         self._clients: dict[str, set[str]] = {}
+        self._left: set[str] = set()
 
     def observe(self, event: Message) -> None:
         """Takes in an event of the broker; may be called from any thread."""
         client = event.client
-        if event.kind == "publish" or client is None or client in self._ignore:
+        if event.kind == "publish" or client is None:
             return
         with self._changed:
+            if client in self._ignore:
+                if event.kind == "disconnect":
+                    self._left.add(client)
+                    self._changed.notify_all()
+                return
             match event.kind:
                 case "connect":
                     self._clients.setdefault(client, set())
@@ -97,6 +103,18 @@ class Audience:
         self._wait(
             lambda: client_id in self._clients,
             f"Client {client_id!r} did not connect",
+            timeout_s,
+        )
+
+    def wait_for_end_of(self, client_id: str, *, timeout_s: float) -> None:
+        """Returns when the broker has read all that an ignored client said.
+
+        Raises:
+            ConnectionFailed: It has not within the time.
+        """
+        self._wait(
+            lambda: client_id in self._left,
+            f"The broker did not take all that {client_id!r} said",
             timeout_s,
         )
 

@@ -15,7 +15,7 @@ from playground.errors import NotEnoughData, PlaygroundError, closest
 from playground.message import Message, TopicFilters, check_filter, check_topic, matches
 from playground.recording import Recording
 from playground.recording.retained import SAID, last_retained
-from playground.replay.control import CONTROL_PREFIX
+from playground.replay.control import CONTROL_FILTER
 
 Transformer = Callable[[Message], Message | None]
 """Returns the message to play in place of one, or None to leave it out."""
@@ -129,9 +129,12 @@ class Selection:
         self.never_retain = retain == "never"
         self.transform = transform
         self._topics = tuple(topics)
-        self._filters = TopicFilters(tuple(topics), tuple(exclude))
+        # '#' leaves out what begins with '$': that is the broker's own.
+        self._included = self._topics or ("#",)
+        self._excluded = (*exclude, CONTROL_FILTER)
+        TopicFilters(self._included, self._excluded)
         self._remap = tuple(remap)
-        self._names: dict[str, str | None] = {}
+        self._names: dict[str, str] = {}
         self._check_topics()
         self.end_ns = end_ns
         self.start_ns = self._first(start_ns)
@@ -158,27 +161,20 @@ class Selection:
     def _first(self, start_ns: int | None) -> int:
         for message in self._read(start_ns, self.end_ns):
             return message.time_ns if start_ns is None else start_ns
-        raise NotEnoughData(
-            "Nothing to play: the recording holds no such message"
-            + (" from the start given on." if start_ns is not None else "."),
-            "'playground info' says which topics and which time it covers",
+        fix = "'playground info' says which topics and which time it covers"
+        if start_ns is None and self.end_ns is None:
+            raise NotEnoughData("Nothing to play: the recording holds no message.", fix)
+        raise PlaygroundError(
+            "Nothing to play between the start and the end given.", fix
         )
 
-    def name_of(self, topic: str) -> str | None:
-        """Returns the name under which a topic is played; None if it is not."""
-        try:
-            return self._names[topic]
-        except KeyError:
-            pass
-        name: str | None = None
-        if topic in self._filters and not topic.startswith(CONTROL_PREFIX):
-            name = topic
-            for rule in self._remap:
-                renamed = rule(topic)
-                if renamed is not None:
-                    name = renamed
-                    break
-        self._names[topic] = name
+    def name_of(self, topic: str) -> str:
+        """Returns the name under which a topic is played."""
+        name = self._names.get(topic)
+        if name is None:
+            renamed = (rule(topic) for rule in self._remap)
+            name = next((new for new in renamed if new is not None), topic)
+            self._names[topic] = name
         return name
 
     def messages(self, from_ns: int | None = None) -> Iterator[Message]:
@@ -191,35 +187,25 @@ class Selection:
         return self._read(start_ns, self.end_ns)
 
     def _read(self, start_ns: int | None, end_ns: int | None) -> Iterator[Message]:
-        names = self._names
-        rewrite = self._rewrites
-        for message in self.recording.messages(
-            topics=self._topics,
-            exclude=self._filters.exclude,
+        messages = self.recording.messages(
+            topics=self._included,
+            exclude=self._excluded,
             start_ns=start_ns,
             end_ns=end_ns,
             kinds=SAID,
-        ):
-            topic = message.topic
-            name = names[topic] if topic in names else self.name_of(topic)
-            if name is None:
-                continue
-            if not rewrite and name is topic:
-                yield message
-                continue
-            changed = self._rewrite(message, name)
-            if changed is not None:
-                yield changed
-
-    @property
-    def _rewrites(self) -> bool:
-        return bool(
-            self.qos is not None or self.never_retain or self.transform or self._remap
         )
+        if (
+            self.qos is None
+            and not self.never_retain
+            and not (self.transform or self._remap)
+        ):
+            return messages
+        rewritten = (self._rewrite(message) for message in messages)
+        return (message for message in rewritten if message is not None)
 
-    def _rewrite(self, message: Message, name: str) -> Message | None:
+    def _rewrite(self, message: Message) -> Message | None:
         changed = message._replace(
-            topic=name,
+            topic=self.name_of(message.topic),
             qos=message.qos if self.qos is None else self.qos,
             retain=message.retain and not self.never_retain,
         )
@@ -254,17 +240,12 @@ class Selection:
     def _retained(self, at_ns: int) -> Iterator[Message]:
         if self.transform is None:
             kept = last_retained(
-                self.recording,
-                at_ns,
-                topics=self._topics,
-                exclude=self._filters.exclude,
+                self.recording, at_ns, topics=self._included, exclude=self._excluded
             )
             for message in kept:
-                name = self.name_of(message.topic)
-                if name is not None:
-                    changed = self._rewrite(message, name)
-                    assert changed is not None
-                    yield changed
+                changed = self._rewrite(message)
+                assert changed is not None
+                yield changed
             return
         # Only the function itself knows what it makes of which message.
         for message in self._read(None, at_ns):

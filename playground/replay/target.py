@@ -6,11 +6,12 @@ to the state of any instant, and no stale message stays behind.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from typing import TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 from playground.bus import Bus, Connection, OnMessage
-from playground.errors import PlaygroundError
+from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message
 
 
@@ -32,6 +33,9 @@ class Target:
     Attributes:
         retained: What was left retained here, by topic.
     """
+
+    ABSENT_S = 10.0
+    """A broker that is away for longer is gone."""
 
     def __init__(
         self,
@@ -56,6 +60,9 @@ class Target:
         else:
             self._main = cast(Connection, where)
         self._clients = clients
+        # Only a real broker can go away.
+        self._network: Any = self._main if hasattr(self._main, "dropped") else None
+        self._lost_at: float | None = None
 
     @property
     def connection(self) -> Connection:
@@ -64,6 +71,9 @@ class Target:
 
     def publish(self, message: Message) -> None:
         """Says a message again, by the client that said it where these count."""
+        network = self._network
+        if network is not None and (network.dropped or not network.is_connected):
+            self._look_after(network)
         connection = self._main
         if self._clients and message.client is not None:
             connection = self._connection_of(message.client)
@@ -79,6 +89,24 @@ class Target:
                 self.retained[message.topic] = message
             else:
                 self.retained.pop(message.topic, None)
+
+    def _look_after(self, network: Any) -> None:
+        """Decides whether a broker that cannot be heard is gone for good."""
+        now = time.monotonic()
+        if network.is_connected:
+            self._lost_at = None
+        elif self._lost_at is None:
+            self._lost_at = now
+        if network.dropped:
+            raise ConnectionFailed(
+                f"The broker went away; {network.dropped} messages at QoS 0 are lost.",
+                "look after the broker; --qos 1 survives a short absence",
+            )
+        if self._lost_at is not None and now - self._lost_at > self.ABSENT_S:
+            raise ConnectionFailed(
+                f"The broker went away and did not come back within {self.ABSENT_S:g} s.",
+                "look after the broker and the network",
+            )
 
     def _connection_of(self, client: str) -> Connection:
         connection = self._named.get(client)
