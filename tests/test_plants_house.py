@@ -62,7 +62,7 @@ def test_it_keeps_the_rules_of_a_plant(emitter):
 def test_energy_is_conserved_whatever_is_done(inputs, emitter):
     house = quiet(emitter=emitter, relative_humidity=0.95)
     for each in inputs:
-        run(house, 2, each)
+        run(house, 1, each)
         assert abs(house.energy.imbalance) < 1e-9
 
 
@@ -106,10 +106,10 @@ def test_a_tank_at_rest_keeps_its_layers_for_hours():
 @pytest.mark.parametrize("emitter", ["radiator", "floor"])
 def test_more_heating_more_sun_and_milder_weather_make_it_warmer(emitter):
     def zone(**inputs):
-        return run(quiet(emitter=emitter), 10, WINTER | inputs)["zone_temp"]
+        return run(quiet(emitter=emitter), 6, WINTER | inputs)["zone_temp"]
 
     usual = zone()
-    assert zone(set_point=50.0) > usual + 0.05
+    assert zone(set_point=28.0) < usual - 0.05
     assert zone(sun=300.0) > usual + 0.05
     assert zone(ambient=8.0) > usual + 0.05
     assert zone(internal_gains=1_200.0) > usual + 0.05
@@ -126,7 +126,7 @@ def test_the_floor_is_slower_and_cooler_than_the_radiator():
 def test_the_house_loses_what_its_parameters_say():
     # At rest the heat it loses is UA · (zone − ambient), to the outside only.
     house = quiet(wall_j_per_k=1e6, zone_j_per_k=1e6)
-    run(house, 72, WINTER | {"ambient": 9.0, "set_point": 45.0})
+    run(house, 36, WINTER | {"ambient": 9.0, "set_point": 45.0})
     before = house.energy
     zone = []
     for tick in range(2_000):

@@ -16,7 +16,6 @@ from math import exp, expm1
 
 from playground.plants.refrigerant import (
     ZERO_K,
-    discharge_temperature_degc,
     vapour_density_kg_per_m3,
 )
 
@@ -73,6 +72,7 @@ class HeatPump:
         defrost_longest_s: ... or after this time.
         lowest_ambient_degc, highest_ambient_degc: The unit refuses to run outside.
         highest_condensing_degc, lowest_evaporating_degc: Pressure switches.
+        sample_s: How often the controller decides.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class HeatPump:
         highest_ambient_degc: float = 45.0,
         highest_condensing_degc: float = 70.0,
         lowest_evaporating_degc: float = -35.0,
+        sample_s: float = 1.0,
     ) -> None:
         self.capacity_w = capacity_w
         self.carnot_fraction = carnot_fraction
@@ -125,6 +126,7 @@ class HeatPump:
         self.highest_ambient_degc = highest_ambient_degc
         self.highest_condensing_degc = highest_condensing_degc
         self.lowest_evaporating_degc = lowest_evaporating_degc
+        self.sample_s = sample_s
         rated_cop = carnot_fraction * carnot_cop(
             RATED_EVAPORATING_DEGC, RATED_CONDENSING_DEGC
         )
@@ -138,6 +140,7 @@ class HeatPump:
         self.running = False
         self.defrosting = False
         self.since_s = self.min_off_s
+        self._elapsed_s = 0.0
         self.frozen_s = 0.0
         self.frequency_hz = 0.0
         self.fan_rpm = 0.0
@@ -164,6 +167,7 @@ class HeatPump:
         "running",
         "defrosting",
         "since_s",
+        "_elapsed_s",
         "frozen_s",
         "frequency_hz",
         "fan_rpm",
@@ -191,12 +195,6 @@ class HeatPump:
     def stored_j(self) -> float:
         """Heat stored in coil and frost, relative to 0 °C and to water."""
         return self.coil_j_per_k * self.coil_degc - _FUSION_J_PER_KG * self.frost_kg
-
-    def discharge_degc(self, suction_degc: float) -> float:
-        """Returns the temperature of the hot gas while the compressor runs."""
-        return discharge_temperature_degc(
-            suction_degc, self.evaporating_degc, self.condensing_degc
-        )
 
     @property
     def motor_current_a(self) -> float:
@@ -338,62 +336,78 @@ class HeatPump:
         outlet_degc: float,
         flow_kg_per_s: float,
     ) -> None:
-        """Runs the unit's controller, with what is true at the end of the step."""
-        self.since_s = since = self.since_s + dt_s
-        target = 0.0
+        """Runs the unit's controller, with what is true at the end of the step.
+
+        It decides once per ``sample_s``, as the real one does, so that shorter
+        steps of the plant do not make it start and stop at other times.
+        """
+        self.since_s += dt_s
+        elapsed = self._elapsed_s + dt_s
+        if elapsed > self.sample_s - 1e-6:
+            self._elapsed_s = 0.0
+            self._decide(elapsed, ambient_degc, outlet_degc, flow_kg_per_s)
+        else:
+            self._elapsed_s = elapsed
         fan_target = 0.0
-        if self.running:
-            over = outlet_degc - self.set_point_degc - self.stop_difference_k
-            if (
-                not self.switched_on
-                or flow_kg_per_s < self.min_flow_kg_per_s
-                or (over > 0.0 and (since >= self.min_run_s or over > 5.0))
-                or self.condensing_degc > self.highest_condensing_degc
-                or self.evaporating_degc < self.lowest_evaporating_degc
-                or not (
-                    self.lowest_ambient_degc
-                    <= ambient_degc
-                    <= self.highest_ambient_degc
-                )
-            ):
-                self.running = self.defrosting = False
-                self.since_s = 0.0
-                self.frequency_hz = 0.0
-                self._switched = True
+        # Not in the very step of the start: the speed rises from there on.
+        if self.running and self.since_s > 0.0:
+            if self.defrosting:
+                target = 60.0
             else:
-                self._control_defrost(dt_s, outlet_degc)
-                if self.defrosting:
-                    target = 60.0
-                else:
-                    span = self.highest_hz - self.lowest_hz
-                    target = self.lowest_hz - span * over / self.band_k
-                    target = min(max(target, self.lowest_hz), self.highest_hz)
-                    if since < 60.0:
-                        target = min(target, 30.0)  # oil comes back first
-                    fan_target = RATED_FAN_RPM + 10.0 * (25.0 - ambient_degc)
-                    fan_target = min(max(fan_target, RATED_FAN_RPM), 800.0)
-        elif (
-            self.switched_on
-            and since >= self.min_off_s
-            and flow_kg_per_s >= self.min_flow_kg_per_s
-            and outlet_degc <= self.set_point_degc - self.start_difference_k
-            and self.lowest_ambient_degc <= ambient_degc <= self.highest_ambient_degc
-        ):
-            self.running = True
-            self.since_s = 0.0
-            target = self.lowest_hz
-        if self.running:
+                over = outlet_degc - self.set_point_degc - self.stop_difference_k
+                span = self.highest_hz - self.lowest_hz
+                target = self.lowest_hz - span * over / self.band_k
+                target = min(max(target, self.lowest_hz), self.highest_hz)
+                if self.since_s < 60.0 + 1e-6:
+                    target = min(target, 30.0)  # oil comes back first
+                fan_target = RATED_FAN_RPM + 10.0 * (25.0 - ambient_degc)
+                fan_target = min(max(fan_target, RATED_FAN_RPM), 800.0)
             gap = target - self.frequency_hz
-            self.frequency_hz += min(max(gap, -dt_s), dt_s) if gap else 0.0
+            if gap:
+                self.frequency_hz += min(max(gap, -dt_s), dt_s)
         self.fan_target_rpm = fan_target
         gap = fan_target - self.fan_rpm
         if gap:
             most = 25.0 * dt_s
             self.fan_rpm += min(max(gap, -most), most)
 
-    def _control_defrost(self, dt_s: float, outlet_degc: float) -> None:
+    def _decide(
+        self, elapsed_s: float, ambient_degc: float, outlet_degc: float, flow: float
+    ) -> None:
+        """Starts, stops, defrosts."""
+        allowed = (
+            self.switched_on
+            and flow >= self.min_flow_kg_per_s
+            and self.lowest_ambient_degc <= ambient_degc <= self.highest_ambient_degc
+        )
+        if not self.running:
+            if (
+                allowed
+                and self.since_s > self.min_off_s - 1e-6
+                and outlet_degc <= self.set_point_degc - self.start_difference_k
+            ):
+                self.running = True
+                self.since_s = 0.0
+            return
+        over = outlet_degc - self.set_point_degc - self.stop_difference_k
+        # It began to turn one step after it was told to.
+        has_run = self.since_s - elapsed_s > self.min_run_s - 1e-6
+        if (
+            not allowed
+            or (over > 0.0 and (has_run or over > 5.0))
+            or self.condensing_degc > self.highest_condensing_degc
+            or self.evaporating_degc < self.lowest_evaporating_degc
+        ):
+            self.running = self.defrosting = False
+            self.since_s = 0.0
+            self.frequency_hz = 0.0
+            self._switched = True
+        else:
+            self._decide_defrost(elapsed_s, outlet_degc)
+
+    def _decide_defrost(self, elapsed_s: float, outlet_degc: float) -> None:
         if self.defrosting:
-            self.frozen_s += dt_s
+            self.frozen_s += elapsed_s
             if (
                 self.coil_degc >= self.defrost_end_degc
                 or self.frozen_s >= self.defrost_longest_s
@@ -404,7 +418,7 @@ class HeatPump:
                 self.charge = 0.3
                 self._switched = True
         elif self.coil_degc < self.defrost_start_degc:
-            self.frozen_s += dt_s
+            self.frozen_s += elapsed_s
             if self.frozen_s >= self.defrost_interval_s:
                 self.defrosting = True
                 self.frozen_s = 0.0

@@ -118,6 +118,7 @@ class House:
             ua_air_w_per_k=1_400.0 * size,
             coil_j_per_k=30e3 * size,
             min_flow_kg_per_s=0.5 * flow_kg_per_s,
+            sample_s=LONGEST_STEP_S,
         )
         self.flow_w_per_k = flow_kg_per_s * CP_WATER_J_PER_KG_K
         self.emitter_flow_w_per_k = emitter_flow_kg_per_s * CP_WATER_J_PER_KG_K

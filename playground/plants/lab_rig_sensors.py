@@ -12,7 +12,12 @@ import numpy as np
 
 from playground.plants.heat_pump import RATED_HZ, HeatPump
 from playground.plants.hydraulics import CP_WATER_J_PER_KG_K
-from playground.plants.refrigerant import ATMOSPHERE_BAR, saturation_pressure_bar
+from playground.plants.lab_rig_signals import lab_rig_signals
+from playground.plants.refrigerant import (
+    ATMOSPHERE_BAR,
+    discharge_temperature_degc,
+    saturation_pressure_bar,
+)
 
 ZERO_SCALE_A = 0.004
 FULL_SCALE_A = 0.020
@@ -33,6 +38,7 @@ _SCATTER = np.array(
     ]
 )
 _COUNT = len(_SCATTER)
+_NAMES = tuple(s.name for s in lab_rig_signals().with_role("measurement"))
 
 
 class Sensors:
@@ -59,6 +65,12 @@ class Sensors:
         self._fast = -expm1(-period_s / 8.0)
         self._middle = -expm1(-period_s / 15.0)
         self._slow = -expm1(-period_s / 60.0)
+        # In the order of the signals; most are written anew at each reading.
+        self._found = dict.fromkeys(_NAMES, 0.0) | {
+            "mode": 1.0,
+            "absent_1": -2.9,
+            "absent_2": -2.9,
+        }
         self._scatter = _SCATTER.copy()
         self._scatter[0] *= sqrt(period_s)
 
@@ -144,7 +156,9 @@ class Sensors:
             # High until the refrigerant has found its place.
             superheat = 3.0 + 4.0 * (1.0 - charge)
             # The shell averages: hot gas does not follow the wander.
-            discharge = unit.discharge_degc(evaporating + superheat + 0.4)
+            discharge = discharge_temperature_degc(
+                evaporating + superheat + 0.4, evaporating, unit.condensing_degc
+            )
             superheat += abs(wander)
             suction = evaporating + superheat + 0.4
             full_load = charge * hz / RATED_HZ
@@ -201,59 +215,57 @@ class Sensors:
         third = apparent / 3.0
         span = self.amperes_per_watt_per_k
         across = exchange * (tank - basin)
-        return {
-            "unit_on": 1.0 if unit.switched_on else 0.0,
-            "mode": 1.0,
-            "water_set_point": unit.set_point_degc,
-            "water_inlet": r_inlet,
-            "water_outlet": r_outlet,
-            "air_ambient": r_ambient,
-            "coil_1": r_coil,
-            "coil_2": s_coil + 0.3 - 0.8 * load + g[10],
-            "suction_1": s_suction + g[11],
-            "suction_2": s_suction - 0.1 + 0.7 * load + g[12],
-            "discharge_1": s_discharge + g[13],
-            "discharge_2": s_discharge - 0.5 * load + g[14],
-            "antifreeze_1": s_outlet - 0.6 + 0.7 * load + g[15],
-            "antifreeze_2": s_outlet - 0.7 + 0.1 * load + g[16],
-            "low_pressure_1": r_pressure,
-            "low_pressure_2": pressure - 0.1 * load + g[17],
-            "absent_1": -2.9,
-            "absent_2": -2.9,
-            "evaporating_1": s_evaporating + g[18],
-            "superheat_1": superheat_1,
-            "evaporating_2": s_evaporating - 0.5 * load + g[20],
-            "superheat_2": superheat_2,
-            "fan_speed": fan,
-            "compressor_frequency": hz,
-            "compressor_current": current,
-            "dc_bus": dc_bus + g[24],
-            "fan_speed_target": unit.fan_target_rpm,
-            "processed_inlet_temp": round(r_inlet / 0.1) / 10.0,
-            "processed_outlet_temp": round(r_outlet / 0.1) / 10.0,
-            "processed_air_ambient": p_ambient,
-            "processed_air_ambient2": p_ambient,
-            "processed_coil_temp": round(r_coil / 0.1) / 10.0,
-            "processed_pressure_low": round(r_pressure / 0.1) / 10.0,
-            "flow_1_current": ZERO_SCALE_A + span * flow_1 + g[25],
-            "flow_2_current": ZERO_SCALE_A + span * flow_2 + g[26],
-            "valve_voltage": 10.0 * ball + g[27],
-            "vsd1_voltage": 10.0 * speed_1 + g[28],
-            "vsd2_voltage": 10.0 * speed_2 + g[29],
-            "buffer_temp": tank + g[30],
-            "hot_in_temp": tank + g[31],
-            "hot_out_temp": (tank - across / flow_1 if flow_1 else inlet) + g[32],
-            "cold_in_temp": basin + g[33],
-            "cold_out_temp": (basin + across / flow_2 if flow_2 else hot) + g[34],
-            "voltage_1": u_1,
-            "voltage_2": u_2,
-            "voltage_3": u_3,
-            "current_1": third / u_1,
-            "current_2": third / u_2,
-            "current_3": third / u_3,
-            "power": power,
-            "reactive_power": sqrt(apparent * apparent - power * power),
-            "apparent_power": apparent,
-            "power_factor": factor,
-            "grid_frequency": 49.97 + g[35],
-        }
+        # Filling a copy is cheaper than making a dict of so many keys.
+        found = self._found.copy()
+        found["unit_on"] = 1.0 if unit.switched_on else 0.0
+        found["water_set_point"] = unit.set_point_degc
+        found["water_inlet"] = r_inlet
+        found["water_outlet"] = r_outlet
+        found["air_ambient"] = r_ambient
+        found["coil_1"] = r_coil
+        found["coil_2"] = s_coil + 0.3 - 0.8 * load + g[10]
+        found["suction_1"] = s_suction + g[11]
+        found["suction_2"] = s_suction - 0.1 + 0.7 * load + g[12]
+        found["discharge_1"] = s_discharge + g[13]
+        found["discharge_2"] = s_discharge - 0.5 * load + g[14]
+        found["antifreeze_1"] = s_outlet - 0.6 + 0.7 * load + g[15]
+        found["antifreeze_2"] = s_outlet - 0.7 + 0.1 * load + g[16]
+        found["low_pressure_1"] = r_pressure
+        found["low_pressure_2"] = pressure - 0.1 * load + g[17]
+        found["evaporating_1"] = s_evaporating + g[18]
+        found["superheat_1"] = superheat_1
+        found["evaporating_2"] = s_evaporating - 0.5 * load + g[20]
+        found["superheat_2"] = superheat_2
+        found["fan_speed"] = fan
+        found["compressor_frequency"] = hz
+        found["compressor_current"] = current
+        found["dc_bus"] = dc_bus + g[24]
+        found["fan_speed_target"] = unit.fan_target_rpm
+        found["processed_inlet_temp"] = round(r_inlet / 0.1) / 10.0
+        found["processed_outlet_temp"] = round(r_outlet / 0.1) / 10.0
+        found["processed_air_ambient"] = p_ambient
+        found["processed_air_ambient2"] = p_ambient
+        found["processed_coil_temp"] = round(r_coil / 0.1) / 10.0
+        found["processed_pressure_low"] = round(r_pressure / 0.1) / 10.0
+        found["flow_1_current"] = ZERO_SCALE_A + span * flow_1 + g[25]
+        found["flow_2_current"] = ZERO_SCALE_A + span * flow_2 + g[26]
+        found["valve_voltage"] = 10.0 * ball + g[27]
+        found["vsd1_voltage"] = 10.0 * speed_1 + g[28]
+        found["vsd2_voltage"] = 10.0 * speed_2 + g[29]
+        found["buffer_temp"] = tank + g[30]
+        found["hot_in_temp"] = tank + g[31]
+        found["hot_out_temp"] = (tank - across / flow_1 if flow_1 else inlet) + g[32]
+        found["cold_in_temp"] = basin + g[33]
+        found["cold_out_temp"] = (basin + across / flow_2 if flow_2 else hot) + g[34]
+        found["voltage_1"] = u_1
+        found["voltage_2"] = u_2
+        found["voltage_3"] = u_3
+        found["current_1"] = third / u_1
+        found["current_2"] = third / u_2
+        found["current_3"] = third / u_3
+        found["power"] = power
+        found["reactive_power"] = sqrt(apparent * apparent - power * power)
+        found["apparent_power"] = apparent
+        found["power_factor"] = factor
+        found["grid_frequency"] = 49.97 + g[35]
+        return found
