@@ -85,6 +85,8 @@ def parameters_of(target: Any) -> dict[str, inspect.Parameter]:
 _SUFFIXES = {
     "_kg_per_s": "kg/s",
     "_w_per_k": "W/K",
+    "_j_per_k": "J/K",
+    "_k_per_w": "K/W",
     "_degc": "degC",
     "_kpa": "kPa",
     "_bar": "bar",

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from playground.bus import LocalBus
 from playground.clock import VirtualClock
+from playground.document import Document
 from playground.errors import PlaygroundError
+from playground.parameters import build
 from playground.plants import plant_class
 from playground.plants.device import Device
 from playground.plants.house import House
@@ -188,6 +190,27 @@ def test_it_speaks_plain_text_on_the_bus_once_a_period():
     clock.run(until=35.0)
     assert [time for time, _ in heard] == [0.0, 10.0, 20.0, 30.0]
     assert all(19.0 < value < 21.0 for _, value in heard)
+
+
+def test_its_parameters_are_written_with_their_units(tmp_path):
+    (tmp_path / "house.yaml").write_text(
+        "{zone: 4 MJ/K, tank_water: 0.5 t, ua_vent: 0.1 kW/K, period: 1min}"
+    )
+    document = Document.read(tmp_path / "house.yaml")
+    mistakes = []
+    house = build(
+        House,
+        document.data,
+        signals=None,
+        document=document,
+        place=(),
+        mistakes=mistakes,
+    )
+    assert mistakes == []
+    assert house.period_s == 60.0
+    assert house.ua_vent == 100.0
+    assert house._capacities[6] == 4e6
+    assert sum(house._capacities[:5]) == pytest.approx(500.0 * 4186.0)
 
 
 def test_an_emitter_that_does_not_exist_is_refused():
