@@ -19,9 +19,10 @@ from typing import Protocol
 
 from playground.clock import Clock
 from playground.errors import PlaygroundError
-from playground.message import Message, check_filter, check_topic, matches
+from playground.message import PUBLISH, Message, check_filter, check_topic, matches
 
 OnMessage = Callable[[Message], object]
+_new_tuple = tuple.__new__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,19 +114,22 @@ class LocalConnection:
         properties: str | None = None,
     ) -> None:
         """Publishes now; see `Connection.publish`."""
-        self._must_be_connected("publish")
+        if not self.connected:
+            self._must_be_connected("publish")
         bus = self.bus
-        bus.send(
-            Message(
-                bus.clock.time_ns(),
-                topic,
-                payload,
-                qos,
-                retain,
-                client=self.client_id,
-                properties=properties,
-            )
+        facts = (
+            bus.clock.time_ns(),
+            topic,
+            payload,
+            qos,
+            retain,
+            False,
+            self.client_id,
+            properties,
+            PUBLISH,
         )
+        # Half the time of Message(…); a run of a day makes a million.
+        bus.send(_new_tuple(Message, facts))
 
     def subscribe(self, topic_filter: str, *, qos: int = 0) -> None:
         """Subscribes; a second subscription to the same filter replaces the first.
@@ -230,7 +234,8 @@ class LocalBus:
         self._delivering = True
         try:
             self._distribute(message)
-            self._deliver_queue()
+            if self._queue:
+                self._deliver_queue()
         finally:
             self._delivering = False
 
@@ -317,14 +322,16 @@ class LocalBus:
             message = message._replace(kind="publish")
         if message.retain:
             self._keep(message)
-            # To those who are subscribed already it is a live message.
-            message = message._replace(retain=False)  # [MQTT-3.3.1-9]
+            if routes:
+                # To those who are subscribed already it is a live message.
+                message = message._replace(retain=False)  # [MQTT-3.3.1-9]
         published_qos = message.qos
         for connection, qos in routes:
-            if qos < published_qos:
-                self._hand_over(message._replace(qos=qos), connection)
+            heard = message._replace(qos=qos) if qos < published_qos else message
+            if connection.connected and connection.on_message is not None:
+                connection.on_message(heard)
             else:
-                self._hand_over(message, connection)
+                self._hand_over(heard, connection)
 
     def _hand_over(self, message: Message, connection: LocalConnection) -> None:
         if not connection.connected:

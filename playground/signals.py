@@ -90,9 +90,15 @@ class Signal:
             The value in ``unit``; NaN where the payload names the signal but
             says nothing valid; None where it does not name it at all.
         """
-        if self.path is None:
-            return self.value_of(payload.decode("utf-8", "replace").strip())
-        return self.decode_json(_loads(payload))
+        if self.path is not None:
+            return self.decode_json(_loads(payload))
+        if self.values is None and not self.invalid and self.type == "float":
+            # A million times a day: no text is made of what is a number anyway.
+            try:
+                return float(payload) * self.scale + self.offset
+            except ValueError:
+                return math.nan
+        return self.value_of(payload.decode("utf-8", "replace").strip())
 
     def decode_json(self, tree: Any) -> float | None:
         """Reads the value out of a parsed JSON payload; see `decode`."""
@@ -112,6 +118,8 @@ class Signal:
             number = float(raw)
         except (TypeError, ValueError):
             return math.nan
+        if self.type == "float":
+            return number * self.scale + self.offset
         bits = _BITS.get(self.type)
         if bits and self.type[0] == "i" and 1 << (bits - 1) <= number < 1 << bits:
             number -= 1 << bits
@@ -119,7 +127,7 @@ class Signal:
 
     def raw_of(self, value: float) -> float | int | str | None:
         """Returns what stands on the wire for a value; None for NaN."""
-        if math.isnan(value):
+        if value != value:  # NaN, without a call
             return None
         if self.values is not None:
             for word, number in self.values.items():
@@ -127,25 +135,32 @@ class Signal:
                     return word
         number = (value - self.offset) / self.scale
         if self.type == "float":
-            return float(f"{number:.10g}")
+            return float("%.10g" % number)  # noqa: UP031 - the faster spelling
         whole = round(number)
         bits = _BITS.get(self.type)
         return whole if bits is None else whole % (1 << bits)
 
     def encode(self, value: float) -> bytes:
         """Writes a payload that carries this value alone."""
-        raw = self.raw_of(value)
-        if self.path is not None:
-            tree: dict[str, Any] = {}
-            _place(tree, self.path, raw)
-            return _ENCODER.encode(tree).encode()
-        return b"nan" if raw is None else str(raw).encode()
+        if self.path is None:
+            if self.type == "float" and self.values is None:
+                # The same bytes as below, in a third of the time: a run of a day
+                # writes a million numbers.
+                payload = b"%.10g" % ((value - self.offset) / self.scale)
+                if b"." in payload and b"e" not in payload:
+                    return payload
+            raw = self.raw_of(value)
+            return b"nan" if raw is None else str(raw).encode()
+        tree: dict[str, Any] = {}
+        _place(tree, self.path, self.raw_of(value))
+        return _ENCODER.encode(tree).encode()
 
     def clip(self, value: float) -> float:
         """Returns the value, moved to the nearest end of the range if outside."""
         if self.range is None:
             return value
-        return min(max(value, self.range[0]), self.range[1])
+        low, high = self.range
+        return low if value < low else high if value > high else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,9 +247,13 @@ class Signals(Mapping[str, Signal]):
             ``(name, value)`` pairs; signals that the payload does not name are
             left out, invalid ones are NaN.
         """
+        here = self.by_topic.get(topic, ())
+        if len(here) == 1:
+            only = here[0].decode(payload)
+            return [] if only is None else [(here[0].name, only)]
         found = []
         tree: Any = _UNREAD
-        for signal in self.by_topic.get(topic, ()):
+        for signal in here:
             if signal.path is None:
                 value: float | None = signal.decode(payload)
             else:

@@ -83,6 +83,11 @@ def test_a_float_survives_the_wire_to_ten_digits(value):
     assert math.isclose(read, value, rel_tol=1e-9, abs_tol=1e-300)
 
 
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_bare_number_is_written_as_python_writes_it(value):
+    assert signal().encode(value) == repr(float(f"{value:.10g}")).encode()
+
+
 def test_several_signals_of_one_payload_are_read_together():
     signals = Signals(
         [
