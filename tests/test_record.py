@@ -91,6 +91,40 @@ def test_filters_that_others_cover_are_not_subscribed(given, left):
     assert smallest(given) == left
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("+/b", "a/+", True),
+        ("a/#", "b/#", False),
+        ("a/+", "a/b/c", False),
+        ("a/+/#", "a/b", True),
+        ("#", "$SYS/#", False),
+        ("a", "a/#", True),
+    ],
+)
+def test_overlapping_filters_are_found(one, other, overlap):
+    from playground.record.sources import _overlap
+
+    assert _overlap(one, other) is overlap
+    assert _overlap(other, one) is overlap
+
+
+def test_a_message_that_two_filters_cover_is_recorded_once(
+    mosquitto, tmp_path, eventually
+):
+    publisher = MqttBus(mosquitto.url).connect("plant")
+    properties = '{"content_type":"x"}'
+    with Recorder(mosquitto.url, tmp_path / "a.parquet", filters=("+/b", "a/+")) as rec:
+        for topic in ("a/b", "c/b", "a/d", "a/b"):
+            publisher.publish(topic, b"", qos=1, properties=properties)
+        publisher.publish("a/end", b"", qos=1)
+        eventually(lambda: rec.progress().count == 5)
+    publisher.disconnect()
+    topics = [m.topic for m in rows(rec.recording)]
+    assert topics == ["a/b", "c/b", "a/d", "a/b", "a/end"]
+    assert {m.properties for m in rows(rec.recording)[:4]} == {properties}
+
+
 def test_the_retained_snapshot_is_told_from_live_messages(
     mosquitto, tmp_path, eventually
 ):

@@ -29,6 +29,7 @@ from playground.message import Message, check_filter, check_topic
 from playground.mqtt import failures
 from playground.mqtt.outbox import Outbox
 from playground.mqtt.receiver import OnMessages, Receiver
+from playground.mqtt.sender import Sender
 from playground.mqtt.url import BrokerUrl, Tls, find_password
 from playground.packets import (
     properties_from_json,
@@ -40,7 +41,7 @@ from playground.packets import (
 ProtocolName = Literal["5", "3.1.1"]
 Dispatch = Callable[[Callable[[], object]], object]
 
-_Client = TypeVar("_Client", "MqttConnection", Receiver)
+_Client = TypeVar("_Client", "MqttConnection", Receiver, Sender)
 
 ANSWER_WITHIN_S = 10.0
 _FOREVER = 0xFFFF_FFFF
@@ -176,6 +177,24 @@ class MqttBus:
                 on_back=on_back,
                 protocol=protocol,
             )
+        )
+
+    def send(self, client_id: str, on_message: OnMessage | None = None) -> Sender:
+        """Opens a connection that mostly speaks, faster than `connect` can.
+
+        Once lost it stays so; see `Sender`.
+
+        Args:
+            client_id: As of `connect`.
+            on_message: As of `connect`, on the sender's thread.
+
+        Raises:
+            ConnectionFailed: The broker cannot be reached or refuses us.
+        """
+        if self.url.is_websocket:
+            raise ValueError("a Sender does not speak WebSocket; use connect()")
+        return self._negotiated(
+            lambda protocol: Sender(self, client_id, on_message, protocol=protocol)
         )
 
     def _negotiated(self, make: Callable[[ProtocolName], _Client]) -> _Client:

@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from playground.errors import ConnectionFailed, PlaygroundError
-from playground.message import PUBLISH, Message, check_filter
+from playground.message import PUBLISH, Message, check_filter, matches
 from playground.mqtt import failures
 from playground.packets import (
     MQTT_3_1_1,
@@ -68,6 +68,8 @@ class Receiver:
     Attributes:
         protocol: ``"5"`` or ``"3.1.1"``.
         session_present: The broker remembered us from before.
+        receive_maximum: Publications at QoS 1 and 2 that the broker takes
+            before it has acknowledged one.
         failure: What ``on_messages`` raised. Nothing is acknowledged or taken
             from then on.
     """
@@ -86,6 +88,7 @@ class Receiver:
         self.client_id = client_id
         self.protocol = protocol
         self.session_present = False
+        self.receive_maximum = 0xFFFF
         self.failure: Exception | None = None
         self._bus = bus
         self._version = _VERSIONS[protocol]
@@ -104,6 +107,10 @@ class Receiver:
         self._subscriptions: dict[str, tuple[int, bool]] = {}
         self._answers: dict[int, Suback | Unsuback | None] = {}
         self._renewing: set[int] = set()
+        self._can_identify = False
+        self._identifiers: dict[str, int] = {}
+        self._last_identifier = 0
+        self._first_to_cover: dict[str, int] = {}
         self._packet_id = 0
         self._received: set[int] = set()
         self._connected = False
@@ -138,9 +145,22 @@ class Receiver:
         return self._connected
 
     def subscribe(
-        self, topic_filter: str, *, qos: int = 0, retained: bool = True
+        self,
+        topic_filter: str,
+        *,
+        qos: int = 0,
+        retained: bool = True,
+        identify: bool = False,
     ) -> None:
         """Subscribes and waits for the answer; see `MqttConnection.subscribe`.
+
+        Args:
+            topic_filter: As there.
+            qos: As there.
+            retained: As there.
+            identify: A message that several subscriptions made so cover comes
+                once, also from brokers that send a copy for each, as MQTT 5
+                allows.
 
         Raises:
             PlaygroundError: The filter is not one.
@@ -150,6 +170,8 @@ class Receiver:
         with self._changed:
             packet_id = self._next_packet_id()
             self._answers[packet_id] = None
+            if identify:
+                self._name(topic_filter)
         self._send(self._subscribe_packet(packet_id, topic_filter, qos, retained))
         answer = self._wait_for_answer(packet_id, "subscribe")
         code = answer.reason_codes[0]
@@ -166,6 +188,8 @@ class Receiver:
         with self._changed:
             packet_id = self._next_packet_id()
             self._answers[packet_id] = None
+            self._identifiers.pop(topic_filter, None)
+            self._first_to_cover.clear()
         self._send(Unsubscribe(packet_id=packet_id, topic_filters=(topic_filter,)))
         self._wait_for_answer(packet_id, "unsubscribe")
 
@@ -229,6 +253,9 @@ class Receiver:
             reason = names.get(answer.reason_code, f"0x{answer.reason_code:02X}")
             raise failures.refused(bus.url, reason, has_password=bool(bus.password))
         self.session_present = answer.session_present
+        self._can_identify = self._version == MQTT_5 and bool(
+            answer.properties.get("subscription_identifier_available", 1)
+        )
         if not answer.session_present:
             self._received.clear()
         self._socket.settimeout(0)
@@ -428,6 +455,8 @@ class Receiver:
                     if packet_id in self._received:
                         continue
                     self._received.add(packet_id)
+            if properties and self._is_another_copy(topic, properties):
+                continue
             add(
                 _new_message(
                     Message,
@@ -528,7 +557,37 @@ class Receiver:
             retain_as_published=is_5 and self._bus.retain_as_published,
             retain_handling=2 if is_5 and not retained else 0,
         )
-        return Subscribe(packet_id=packet_id, subscriptions=(subscription,))
+        identifier = self._identifiers.get(topic_filter) if is_5 else None
+        return Subscribe(
+            packet_id=packet_id,
+            subscriptions=(subscription,),
+            properties={"subscription_identifier": identifier} if identifier else {},
+        )
+
+    def _name(self, topic_filter: str) -> None:
+        """Gives a subscription the number by which the broker tells its copies."""
+        if self._can_identify and topic_filter not in self._identifiers:
+            self._last_identifier += 1
+            self._identifiers[topic_filter] = self._last_identifier
+            self._first_to_cover.clear()
+
+    def _is_another_copy(self, topic: str, properties: dict[str, Any]) -> bool:
+        """Says whether another subscription brings this message, too."""
+        named = properties.pop("subscription_identifier", None)
+        if named is None:
+            return False
+        first = self._first_to_cover.get(topic)
+        if first is None:
+            covering = [
+                number
+                for topic_filter, number in self._identifiers.items()
+                if matches(topic_filter, topic)
+            ]
+            first = min(covering, default=0)
+            if len(self._first_to_cover) > 100_000:
+                self._first_to_cover.clear()
+            self._first_to_cover[topic] = first
+        return first > 0 and first not in named
 
     def _send(self, packet: Packet) -> None:
         self._queue.append(encode(packet, self._version))

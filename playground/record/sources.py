@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from itertools import groupby
+from itertools import groupby, zip_longest
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -153,9 +153,12 @@ class BrokerSource:
             sink.warn(_TRUE_OF_3_1_1)
         wanted = smallest(tuple(filters))
         for topic_filter in wanted:
-            connection.subscribe(
-                topic_filter, qos=self.qos, retained=self._snapshot is None
-            )
+            options: dict[str, Any] = {"qos": self.qos}
+            options["retained"] = self._snapshot is None
+            if isinstance(connection, Receiver):
+                others = [other for other in wanted if other != topic_filter]
+                options["identify"] = any(_overlap(topic_filter, o) for o in others)
+            connection.subscribe(topic_filter, **options)
         if self._snapshot is not None:
             self._snapshot.begin(wanted, self.qos)
         self._listen_to_drops(connection)
@@ -381,3 +384,18 @@ def _covers(wide: str, narrow: str) -> bool:
         if other == "#" or (level not in ("+", other)):
             return False
     return len(wide_levels) == len(narrow_levels)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Says whether a topic may match both filters."""
+    if one.startswith("$") != other.startswith("$"):
+        return False
+    for left, right in zip_longest(one.split("/"), other.split("/")):
+        if "#" in (left, right):
+            return True
+        # 'a/#' covers 'a' too.
+        if left is None or right is None:
+            return False
+        if left != right and "+" not in (left, right):
+            return False
+    return True
