@@ -16,6 +16,7 @@ from playground.plants import plant_class
 from playground.plants.device import Device
 from playground.plants.lab_rig import LabRig
 from playground.plants.lab_rig_signals import NIDAQ_TOPIC, PROCESSED, REGISTERS_TOPIC
+from playground.plants.refrigerant import saturation_pressure_bar
 from playground.signals import load_signals
 from playground.testing import check_plant
 
@@ -336,6 +337,50 @@ def test_every_signal_that_it_declares_is_measured():
     declared = {s.name for s in rig.signals.with_role("measurement")}
     assert set(rig.reset()) == declared
     assert set(rig.step(1.0, RUNNING)) == declared
+
+
+def test_a_rig_with_very_little_water_does_not_overshoot():
+    rig = LabRig(
+        noise=False, outlet_water_kg=0.5, return_water_kg=0.5, ua_air_w_per_k=20_000.0
+    )
+    usual = LabRig(noise=False)
+    run(rig, 1_800, RUNNING | {"vsd1": 1.0})
+    run(usual, 1_800, RUNNING | {"vsd1": 1.0})
+    assert rig._water == pytest.approx(usual._water, abs=6.0)
+    assert abs(rig.energy.imbalance) < 1e-9
+
+
+def test_the_refrigerants_registers_belong_together():
+    # At any load: gauge pressure of propane at the evaporating temperature, and
+    # a suction gas that is warmer than it by the superheat.
+    rig = LabRig(noise=False)
+    for second in range(1, 3_600):
+        v = rig.step(second, RUNNING)
+        if second > 300 and second % 60 == 0:
+            bar = saturation_pressure_bar(v["evaporating_1"]) - 1.01325
+            assert v["low_pressure_1"] == pytest.approx(bar, abs=0.15)
+            heated = v["suction_1"] - v["evaporating_1"]
+            assert heated == pytest.approx(v["superheat_1"], abs=0.6)
+            assert v["discharge_1"] > v["water_outlet"] - 6.0
+            assert v["evaporating_1"] < v["coil_1"] < v["air_ambient"]
+
+
+def test_sensors_lag_behind_what_they_measure():
+    rig = LabRig(noise=False, ambient_degc=20.0)
+    still = RUNNING | {"vsd1": 0.0, "vsd2": 0.0, "ambient": 30.0}
+    assert run(rig, 60, still)["air_ambient"] == pytest.approx(
+        20 + 10 * (1 - 1 / math.e)
+    )
+    assert run(rig, 540, still)["air_ambient"] == pytest.approx(30.0, abs=0.01)
+
+
+def test_registers_scatter_by_the_tenths_of_the_real_ones():
+    rig = LabRig()
+    run(rig, 2 * 3600, RUNNING)
+    found = [registers(rig, rig.step(t, RUNNING)) for t in range(300)]
+    for address in (2023, 2024, 2026, 2047, 2087):
+        values = [each[address] for each in found]
+        assert 2 <= len(set(values)) <= 10
 
 
 @pytest.mark.parametrize(

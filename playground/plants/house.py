@@ -145,7 +145,18 @@ class House:
             emitter_j_per_k,
             12e3 + 5.0 * CP_WATER_J_PER_KG_K,  # condenser with 5 kg of water
         )
-        self._parts = max(1, math.ceil(period_s / LONGEST_STEP_S - 1e-9))
+        # No layer may be swept through in a step, nor the emitters cool down in
+        # one: the extrapolation would overshoot.
+        through = self.flow_w_per_k + self.emitter_flow_w_per_k + _BUOYANCY_W_PER_K
+        longest_s = 0.3 * min(
+            layer / through,
+            self._capacities[_OUTLET] / self.flow_w_per_k,
+            emitter_j_per_k / (self.emitter_flow_w_per_k + 4.0 * self._to_zone),
+            zone_j_per_k / (ua_inside_w_per_k + ua_vent_w_per_k + 4.0 * self._to_zone),
+            wall_j_per_k / (ua_inside_w_per_k + ua_wall_w_per_k),
+        )
+        longest_s = min(LONGEST_STEP_S, longest_s)
+        self._parts = max(1, math.ceil(period_s / longest_s - 1e-9))
         self.reset()
 
     def reset(self, *, seed: int = 0) -> dict[str, float]:

@@ -30,7 +30,8 @@ from playground.plants.lab_rig_sensors import Sensors
 from playground.plants.lab_rig_signals import lab_rig_signals
 
 LONGEST_STEP_S = 1.0
-"""Longer periods are walked through in equal parts of at most this."""
+"""Longer periods are walked through in equal parts of at most this, and of less
+where a part of the rig is unusually small."""
 NOMINAL_KG_PER_S = 0.886
 """20 kW over the 5.4 K between inlet and outlet in the contract."""
 _Five = tuple[float, float, float, float, float]
@@ -167,7 +168,15 @@ class LabRig:
         self.sensors = Sensors(
             period_s=period_s, noise=noise, flow_span_kg_per_s=flow_span_kg_per_s
         )
-        self._parts = max(1, math.ceil(period_s / LONGEST_STEP_S - 1e-9))
+        # A body of water must not be swept through in a step, nor the coil cool
+        # down in one: the extrapolation would overshoot.
+        self.pump_1.speed = 1.0
+        sweep_s = min(
+            outlet_water_kg, tank_water_kg, return_water_kg, hot_pipe_water_kg
+        ) / (self.pump_1.flow_kg_per_s())
+        cooling_s = self.heat_pump.coil_j_per_k / (1.4 * ua_air_w_per_k)
+        longest_s = min(LONGEST_STEP_S, 0.3 * sweep_s, 0.3 * cooling_s)
+        self._parts = max(1, math.ceil(period_s / longest_s - 1e-9))
         self.reset()
 
     def reset(self, *, seed: int = 0) -> dict[str, float]:
