@@ -171,9 +171,10 @@ class LabRig:
         # A body of water must not be swept through in a step, nor the coil cool
         # down in one: the extrapolation would overshoot.
         self.pump_1.speed = 1.0
-        sweep_s = min(
+        least_kg = min(
             outlet_water_kg, tank_water_kg, return_water_kg, hot_pipe_water_kg
-        ) / (self.pump_1.flow_kg_per_s())
+        )
+        sweep_s = least_kg / self.pump_1.flow_kg_per_s()
         cooling_s = self.heat_pump.coil_j_per_k / (1.4 * ua_air_w_per_k)
         longest_s = min(LONGEST_STEP_S, 0.3 * sweep_s, 0.3 * cooling_s)
         self._parts = max(1, math.ceil(period_s / longest_s - 1e-9))
