@@ -215,7 +215,7 @@ def test_sys_exit_in_a_callback_ends_the_program(rig: Rig) -> None:
     rig.run(10)
     assert program.exit_code == 5
     assert rig.said() == [(5.0, "exits/will", "gone")]
-    assert program.findings == []
+    assert kinds(program) == [(5.0, "exit")]
 
 
 def test_os_exit_ends_the_program_at_once(rig: Rig) -> None:
@@ -520,3 +520,37 @@ def test_chance_and_identity_are_the_same_on_every_run_and_machine(rig: Rig) -> 
     assert uuids[0] != uuids[1]
     assert identity[0] == identity[1] == (0.0, "4242 hosted 1 hosted")
     assert rest[0][1].endswith("['a', 'b', 'c'] 8000993259118358886")
+
+
+def test_aiomqtt_with_a_timeout_an_executor_and_a_will(rig: Rig) -> None:
+    rig.say(2, "control/in", "1.5", qos=1)
+    rig.say(11, "control/in", "4", qos=1)
+    program = rig.host("async_control.py")
+    rig.run(20)
+    assert lines(program) == [
+        (2.0, "got 1.5"),
+        (2.5, "settled"),
+        (11.0, "got 4.0"),
+        (11.5, "settled"),
+    ]
+    # Each 5 s of sleep and 0.25 s in the executor.
+    assert rig.said() == [
+        (5.25, "control/out", "3.0"),
+        (10.5, "control/out", "3.0"),
+        (15.75, "control/out", "8.0"),
+        (20.0, "control/status", "stopped"),
+    ]
+    assert (program.exit_code, program.findings) == (0, [])
+
+
+def test_asyncio_streams_threads_and_signal_handlers(rig: Rig) -> None:
+    program = rig.host("async_streams.py")
+    rig.run(20)
+    assert lines(program) == [
+        (0.5, "['ONE', 'TWO'] 0.5"),
+        (2.5, "threads 2.5"),
+        (4.0, "later"),
+        (20.0, "stopped"),
+    ]
+    assert lines(program, "stderr") == []
+    assert (program.exit_code, program.findings) == (0, [])

@@ -31,6 +31,7 @@ VERBS = {
     "recover": "Mend a recording that was cut off.",
     "learn": "Learn a plant from recordings.",
     "run": "Run a scenario in virtual time.",
+    "host": "Run an unmodified MQTT program in virtual time.",
 }
 
 

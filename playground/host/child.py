@@ -79,6 +79,7 @@ class _Program:
             hosts=settings["hosts"], writable=settings["writable"]
         )
         self.output = Output()
+        self.interrupts = Interrupts(self._die)
 
     def run(self) -> NoReturn:
         """Executes the program to its end and reports its exit code."""
@@ -108,7 +109,8 @@ class _Program:
             print(end.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
             return 1
         except KeyboardInterrupt as error:
-            self._show(error)
+            if not self.interrupts.stopping:
+                self._show(error)
             return -int(signal.SIGINT)
         except BaseException as error:  # noqa: BLE001 - whatever it raises
             self._show(error)
@@ -132,7 +134,7 @@ class _Program:
         install_selecting(parts)
         install_tls(self.allowance)
         install_chance(parts, settings["seed"])
-        Interrupts(self._die).install(parts)
+        self.interrupts.install(parts)
         parts.put(os, "_exit", self._exit_at_once)
         parts.put(os, "getppid", lambda: 1)
         system = list(os.uname())

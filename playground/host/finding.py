@@ -25,7 +25,8 @@ class Finding:
         time_s: Seconds of virtual time since the start of the run.
         program: The name under which it is hosted.
         kind: ``crash`` (it ended by an exception, or its process died),
-            ``exception`` (a thread of it did), ``hang`` (it neither waited nor
+            ``exit`` (it ended by itself with a code that says so), ``exception``
+            (a thread of it ended by one), ``hang`` (it neither waited nor
             ended), ``refused`` (it reached for something outside its
             allowance), ``protocol`` (what it sent is not MQTT), ``note``.
         text: What happened, with file and line where there is one.
@@ -35,6 +36,11 @@ class Finding:
     program: str
     kind: str
     text: str
+
+    @property
+    def is_mistake(self) -> bool:
+        """Whether something is wrong; a ``note`` is only worth knowing."""
+        return self.kind != "note"
 
     def __str__(self) -> str:
         return f"{self.program} at {self.time_s:g} s: {self.kind}: {self.text}"

@@ -78,11 +78,14 @@ class Hosted:
         start_s: When it starts, seconds since the start of the run; by default
             at once.
         grace_s: Virtual seconds it has to end when it is asked to.
+        on_line: Is called with each line that it prints.
         on_finding: Is called with each finding as it is made.
 
     Attributes:
+        command: The program and its arguments.
         output: What it printed, as `Line`.
         findings: What was found about it, as `Finding`.
+        clients: The client ids it has used, in order; for ``in`` and loops.
         exit_code: As `subprocess.Popen.returncode`; None while it runs.
 
     Raises:
@@ -105,6 +108,7 @@ class Hosted:
         timezone: str = "UTC",
         start_s: float | None = None,
         grace_s: float = 10.0,
+        on_line: Callable[[Line], object] | None = None,
         on_finding: Callable[[Finding], object] | None = None,
     ) -> None:
         if sys.platform == "win32":
@@ -116,13 +120,16 @@ class Hosted:
         folder = Path(cwd) if cwd is not None else Path.cwd()
         arguments, as_module = _command(program, folder)
         self.name = name or Path(arguments[0]).stem
+        self.command = arguments
         self.bus = bus
         self.clock = clock
         self.watchdog_s = watchdog_s
         self.grace_s = grace_s
+        self.on_line = on_line
         self.on_finding = on_finding
         self.output: list[Line] = []
         self.findings: list[Finding] = []
+        self.clients: dict[str, None] = {}
         self.exit_code: int | None = None
         self.reachable = True
         self._known: set[tuple[str, str]] = set()
@@ -132,7 +139,7 @@ class Hosted:
         """What it did at an instant that the run has not reached yet."""
         self._its_now_ns = 0
         self._next_ns = round((clock.now if start_s is None else start_s) * 1e9)
-        self._started = self._going = False
+        self._started = self._going = self._asked = False
         self._settings = {
             "arguments": arguments,
             "as_module": as_module,
@@ -183,6 +190,7 @@ class Hosted:
             self._stop()
 
     def _stop(self) -> None:
+        self._asked = True
         self._inbox.append((SIGNAL, _STOP, b""))
         now_ns = max(self._ensemble.now_ns(), self._its_now_ns)
         end_ns = now_ns + round(self.grace_s * 1e9)
@@ -205,6 +213,7 @@ class Hosted:
 
     def interrupt(self, name: str = "SIGINT") -> None:
         """Sends the program a signal at the present instant."""
+        self._asked = True
         self._post(SIGNAL, int(signal.Signals[name]))
 
     def link_down(self) -> None:
@@ -291,9 +300,7 @@ class Hosted:
                 if session is not None:
                     session.feed(data)
             elif kind == PRINTED:
-                (time_ns,) = INSTANT.unpack_from(data)
-                text = data[INSTANT.size :].decode(errors="backslashreplace")
-                self.output.append(Line(time_ns / 1e9, _STREAMS[number], text))
+                self._print(number, data)
             elif kind == CONNECT:
                 self._connect(number)
             elif kind == CLOSED:
@@ -304,7 +311,21 @@ class Hosted:
                 finding = json.loads(data)
                 self._find(finding["kind"], finding["text"], finding["time_ns"])
             elif kind == EXITED:
-                self._end(json.loads(data))
+                self._exit(json.loads(data))
+
+    def _print(self, stream: int, data: bytes) -> None:
+        (time_ns,) = INSTANT.unpack_from(data)
+        text = data[INSTANT.size :].decode(errors="backslashreplace")
+        line = Line(time_ns / 1e9, _STREAMS[stream], text)
+        self.output.append(line)
+        if self.on_line is not None:
+            self.on_line(line)
+
+    def _exit(self, code: int) -> None:
+        crashed = any(finding.kind == "crash" for finding in self.findings)
+        if code and not crashed and not self._asked:
+            self._find("exit", f"It ended with code {code}.", self._its_now_ns)
+        self._end(code)
 
     def _connect(self, number: int) -> None:
         if not self.reachable:
@@ -322,7 +343,12 @@ class Hosted:
             self._find(kind, text, self._ensemble.now_ns())
 
         self._sessions[number] = Session(
-            self.bus, self.clock, send=send, hang_up=hang_up, found=found
+            self.bus,
+            self.clock,
+            send=send,
+            hang_up=hang_up,
+            found=found,
+            connected=lambda client_id: self.clients.setdefault(client_id),
         )
         self._post(ACCEPTED, number)
 

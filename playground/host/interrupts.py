@@ -51,6 +51,8 @@ class Interrupts:
         )
         self._handlers[signal_module.SIGINT] = signal_module.default_int_handler
         self._handlers[signal_module.SIGPIPE] = signal_module.SIG_IGN
+        self.stopping = False
+        """The run has asked the program to end."""
         self._pending: deque[int] = deque()
         self._wakeup_fd = -1
         self._alarm = _Alarm(self)
@@ -60,6 +62,7 @@ class Interrupts:
     def deliver(self, number: int) -> None:
         """Makes a signal pending and sees to it that it is noticed."""
         if number == STOP:
+            self.stopping = True
             handled = callable(self._handlers[signal_module.SIGTERM])
             number = signal_module.SIGTERM if handled else signal_module.SIGINT
         handler = self._handlers.get(number, signal_module.SIG_DFL)

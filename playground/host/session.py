@@ -59,6 +59,7 @@ _NO_SHARED = 0x9E
 _UNKNOWN_ID = 0x92
 _NO_SUBSCRIPTION = 0x11
 _DISCONNECT_WITH_WILL = 0x04
+_PROTOCOL_ERROR = 0x82
 _REFUSED_ID = 0x02
 """3.1.1: identifier rejected."""
 
@@ -111,6 +112,7 @@ class Session:
         send: Takes bytes for the client.
         hang_up: Closes the connection from our side.
         found: Takes a kind and a text, for findings.
+        connected: Takes the client id once it is known.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Session:
         send: Callable[[bytes], object],
         hang_up: Callable[[], object],
         found: Callable[[str, str], object],
+        connected: Callable[[str], object] = lambda client_id: None,
     ) -> None:
         self.bus = bus
         self.clock = clock
@@ -128,6 +131,7 @@ class Session:
         self._send_bytes = send
         self._hang_up = hang_up
         self._found = found
+        self._connected = connected
         self._reader = PacketReader()
         self._aliases = TopicAliases(maximum=GRANTED_ALIASES)
         self._connection: LocalConnection | None = None
@@ -163,11 +167,12 @@ class Session:
 
     def _refuse(self, data: bytes, error: MalformedPacket) -> None:
         if self._connection is None and data[:1] != b"\x10":
-            if data[:1] == b"\x16":
-                what = "encrypted bytes (TLS) where MQTT was expected"
+            begin = bytes(data[:40])
+            if begin[:1] == b"\x16":
+                text = "The program began a TLS handshake where MQTT was expected."
             else:
-                what = f"{bytes(data[:40])!r}, which is not MQTT"
-            self._found("protocol", f"The program sent {what}.")
+                text = f"The program sent {begin!r}, and not CONNECT of MQTT."
+            self._found("protocol", text)
         else:
             self._found("protocol", str(error))
             if self._version == MQTT_5 and self._connection is not None:
@@ -179,11 +184,9 @@ class Session:
         if not self._open:
             return
         if self._connection is None:
-            if isinstance(packet, Connect):
-                self._connect(packet)
-            else:
-                self._found("protocol", f"{kind.__name__} came before CONNECT.")
-                self._end(will=False)
+            # The reader has seen to it that nothing else comes first.
+            assert isinstance(packet, Connect)
+            self._connect(packet)
         else:
             handler = self._handlers.get(kind)
             if handler is None:
@@ -268,6 +271,7 @@ class Session:
             and not earlier.has_expired(self.clock.time_ns())
         )
         self._held = []
+        self._connected(client_id)
         connection = self.bus.connect(
             client_id, self._deliver, will=_will(packet), clean=not resume
         )
@@ -279,8 +283,6 @@ class Session:
             self._find_options()
         else:
             self._kept = _Kept()
-            # A will of the earlier connection that is being held back.
-            self._kept.connections = earlier.connections if earlier else 0
         self._kept.connections += 1
         self._kept.ended_ns = None
         self._set_expiry(interval)
@@ -300,9 +302,13 @@ class Session:
             self.sessions.kept.pop(self._connection.client_id, None)
 
     def _delay_will(self, connection: LocalConnection) -> None:
-        """Holds an MQTT 5 will back for its delay, or until the client returns."""
+        """Holds an MQTT 5 will back for its delay, or until the client returns.
+
+        But not beyond the end of the session [MQTT-3.1.3-9].
+        """
         will, kept = connection.will, self._kept
-        if will is None or not self._will_delay_s:
+        delay_s = min(self._will_delay_s, kept.expiry_s)
+        if will is None or not delay_s:
             return
         connection.will = None
         number = kept.connections
@@ -322,7 +328,7 @@ class Session:
                     )
                 )
 
-        due = self.clock.now + self._will_delay_s
+        due = self.clock.now + delay_s
         self.clock.at(due).callbacks.append(publish)
 
     def _taken_over(self) -> None:
@@ -443,7 +449,7 @@ class Session:
         self._end(will=packet.reason_code == _DISCONNECT_WITH_WILL)
 
     def _auth(self, packet: Auth) -> None:
-        self._send(Disconnect(reason_code=_BAD_METHOD))
+        self._send(Disconnect(reason_code=_PROTOCOL_ERROR))
         self._end(will=True)
 
     # -------------------------------------------- from the bus to the client
