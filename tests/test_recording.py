@@ -28,6 +28,7 @@ from playground.recording import (
     Recording,
     RecordingWriter,
     content_hash,
+    sealing,
 )
 from playground.recording import sealed as sealed_module
 from playground.signals import Signal
@@ -252,7 +253,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, list[Mess
     rows[700] = Message(START + 700 * SECOND, "", b"{}", kind="gap")
     rows[800] = Message(START + 800 * SECOND, "lab/#", b"", kind="subscribe")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealed_module, "ROWS", 64)
+        patch.setattr(sealing, "ROWS", 64)
         return write(path, rows, journal=False), rows
 
 
@@ -454,7 +455,7 @@ def test_a_failure_while_sealing_leaves_the_journal_and_nothing_half_written(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sealed_module, "_add_integrity_block", full)
+        patch.setattr(sealing, "_add_integrity_block", full)
         with pytest.raises(PlaygroundError, match=r"No space left.*kept in") as caught:
             writer.close()
     assert caught.value.exit_code is ExitCode.NOT_SO
@@ -469,7 +470,7 @@ def test_what_does_not_read_back_the_same_is_not_sealed(
     writer = RecordingWriter(path)
     for message in some(100):
         writer.append(message)
-    original = sealed_module._add_integrity_block
+    original = sealing._add_integrity_block
 
     def bad_disk(file: Path) -> None:
         data = bytearray(file.read_bytes())
@@ -480,7 +481,7 @@ def test_what_does_not_read_back_the_same_is_not_sealed(
         file.write_bytes(kept)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sealed_module, "_add_integrity_block", bad_disk)
+        patch.setattr(sealing, "_add_integrity_block", bad_disk)
         with pytest.raises(PlaygroundError, match="reads back damaged"):
             writer.close()
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.parquet.journal"]
@@ -564,7 +565,7 @@ def test_the_hash_does_not_depend_on_the_layout(
     rows = some(1000)
     expected = content_hash(rows)
     found = {write(tmp_path / "a.parquet", rows).sha256}
-    monkeypatch.setattr(sealed_module, "ROWS", 7)
+    monkeypatch.setattr(sealing, "ROWS", 7)
     found.add(write(tmp_path / "b.parquet", rows, journal=False).sha256)
     found.add(content_hash(Recording.open(tmp_path / "a.parquet").table(kinds=KINDS)))
     found.add(content_hash(Recording.open(tmp_path / "b.parquet").tables(kinds=KINDS)))
@@ -862,6 +863,7 @@ def test_a_newer_format_version_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
+        patch.setattr(sealing, "FORMAT_VERSION", 99)
         patch.setattr(sealed_module, "FORMAT_VERSION", 99)
         write(tmp_path / "r.parquet", some(1))
     with pytest.raises(FileFormatError, match=r"format version 99.*up to 1"):

@@ -9,7 +9,7 @@ import pytest
 
 from playground.errors import FileFormatError
 from playground.message import Message
-from playground.recording import COLUMNS, Recording, RecordingWriter, recover
+from playground.recording import COLUMNS, Recording, RecordingWriter, recover, sealing
 from playground.recording import sealed as sealed_module
 
 START = 1_767_225_600 * 10**9
@@ -42,7 +42,7 @@ def rows(count: int) -> list[Message]:
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("sealed") / "r.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealed_module, "ROWS", GROUP)
+        patch.setattr(sealing, "ROWS", GROUP)
         with RecordingWriter(path, journal=False) as writer:
             for message in rows(3 * GROUP):
                 writer.append(message)

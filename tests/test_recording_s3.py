@@ -13,7 +13,7 @@ import pytest
 
 from playground.errors import FileFormatError
 from playground.message import Message
-from playground.recording import Recording, RecordingWriter
+from playground.recording import Recording, RecordingWriter, sealing
 from playground.recording import sealed as sealed_module
 
 START = 1_767_225_600 * 10**9
@@ -66,7 +66,7 @@ def bucket(port: int, tmp_path_factory: pytest.TempPathFactory) -> int:
     """The port of a server that has a bucket with parts in it."""
     directory = tmp_path_factory.mktemp("s3")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealed_module, "ROWS", 50)
+        patch.setattr(sealing, "ROWS", 50)
         with RecordingWriter(directory / "session") as writer:
             for index, message in enumerate(rows()):
                 if index in (100, 200):

@@ -14,7 +14,7 @@ import pyarrow as pa
 from playground.message import Message
 from playground.recording import SCHEMA, Recording
 from playground.recording.columns import encode_names, to_batch
-from playground.recording.sealed import SealWriter, exists
+from playground.recording.sealing import SealWriter, exists
 
 _PENDING = 16_384
 

@@ -299,11 +299,9 @@ class JournalReader:
         head = self._file.read(len(MAGIC) + SALT_BYTES)
         self.identity = head[len(MAGIC) :].hex()
         self._seed = zlib.crc32(head[len(MAGIC) :])
-        self._unreadable = b""
         if len(head) < len(MAGIC) + SALT_BYTES:
-            # Killed before the first message: nothing was lost but the name.
+            # Killed before the first message: there was nothing to lose.
             if MAGIC.startswith(head[: len(MAGIC)]):
-                self.discarded = len(head)
                 self._size = 0
                 return
         elif head.startswith(MAGIC):

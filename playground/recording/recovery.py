@@ -19,7 +19,8 @@ from playground.recording.journal import (
     lock,
     sync_directory,
 )
-from playground.recording.sealed import Damage, SealedFile, SealWriter
+from playground.recording.sealed import Damage, SealedFile
+from playground.recording.sealing import SealWriter
 
 logger = logging.getLogger(__name__)
 

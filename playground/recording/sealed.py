@@ -18,40 +18,27 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from playground.errors import FileFormatError, PlaygroundError
+from playground.errors import FileFormatError
 from playground.recording.columns import (
     COLUMNS,
     FORMAT_VERSION,
     SCHEMA,
-    WRITER,
     decode_metadata,
-    encode_metadata,
 )
-from playground.recording.content import ContentHash
-from playground.recording.journal import RecordingStopped, sync_directory
 
-ROWS = 65_536
-"""Most rows of a row group: what one damaged byte can cost, at most."""
-BYTES = 1 << 24
-"""Most payload bytes of a row group; one larger message is a group of its own."""
-
-_PARQUET: Final = b"PAR1"
-_TAIL = struct.Struct("<I4s")
-_BLOCK_END = struct.Struct("<32sII8s")
-_BLOCK_MAGIC: Final = b"PLAYSEAL"
-_ENCODINGS = {"time": "DELTA_BINARY_PACKED", "seq": "DELTA_BINARY_PACKED"}
-_STATISTICS = ["time", "seq", "kind", "topic"]
+PARQUET: Final = b"PAR1"
+TAIL = struct.Struct("<I4s")
+BLOCK_END = struct.Struct("<32sII8s")
+BLOCK_MAGIC: Final = b"PLAYSEAL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,205 +54,6 @@ class Damage:
     def __str__(self) -> str:
         lost = f" ({self.rows} rows)" if self.rows else ""
         return f"{self.path}: {self.place} is damaged{lost}"
-
-
-class SealWriter:
-    """Writes a sealed file under a temporary name beside its target.
-
-    Memory is bounded by two row groups. Nothing appears under the target's name
-    before `publish`.
-
-    Args:
-        target: Name of the sealed file.
-    """
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.temporary = target.with_name(f".{target.name}.sealing")
-        self.content = ContentHash()
-        self._writer: pq.ParquetWriter | None = None
-        # Compression and hashing leave Python's lock free for the next group.
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="seal")
-        self._working: Future[None] | None = None
-        self._pending: list[pa.RecordBatch] = []
-        self._rows = 0
-        self._bytes = 0
-
-    def write(self, rows: pa.RecordBatch | pa.Table) -> None:
-        """Takes in rows with the columns of a recording."""
-        for batch in rows.to_batches() if isinstance(rows, pa.Table) else (rows,):
-            size = max(batch.column("payload").nbytes, 1)
-            step = max(1, min(ROWS, batch.num_rows * BYTES // size))
-            for start in range(0, batch.num_rows, step):
-                self._take(batch.slice(start, step))
-
-    def _take(self, batch: pa.RecordBatch) -> None:
-        size = batch.column("payload").nbytes
-        if self._rows + batch.num_rows > ROWS and self._rows < ROWS:
-            room = ROWS - self._rows
-            self._take(batch.slice(0, room))
-            self._take(batch.slice(room))
-            return
-        if self._rows and (
-            self._rows + batch.num_rows > ROWS or self._bytes + size > BYTES
-        ):
-            self._flush()
-        self._pending.append(batch)
-        self._rows += batch.num_rows
-        self._bytes += size
-
-    def _flush(self) -> None:
-        """Hands a row group to the worker; waits for the one before."""
-        pending = self._pending
-        self._pending, self._rows, self._bytes = [], 0, 0
-        self._wait()
-        self._working = self._worker.submit(self._write_group, pending)
-
-    def _wait(self) -> None:
-        if self._working is not None:
-            working, self._working = self._working, None
-            working.result()
-
-    def _write_group(self, batches: list[pa.RecordBatch]) -> None:
-        table = pa.Table.from_batches(batches, SCHEMA)
-        table = table.unify_dictionaries().combine_chunks()
-        self.content.update(table)
-        with _disk(self.target):
-            if self._writer is None:
-                self._writer = self._open(table)
-            if len(table):
-                self._writer.write_table(table, row_group_size=len(table))
-
-    def _open(self, first: pa.Table) -> pq.ParquetWriter:
-        sample = first.column("payload").slice(0, 8192)
-        named = ["kind", "topic", "client", "properties"]
-        if 4 * pc.count_distinct(sample).as_py() < len(sample):
-            named.append("payload")
-        return pq.ParquetWriter(
-            str(self.temporary),
-            SCHEMA,
-            version="2.6",
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=named,
-            column_encoding=_ENCODINGS,
-            write_statistics=_STATISTICS,
-            write_page_checksum=True,
-        )
-
-    def finish(self, metadata: Mapping[str, Any]) -> SealedFile:
-        """Completes the temporary file, syncs it, reads it back.
-
-        Args:
-            metadata: What is to stand in the file; the keys of ``RESERVED`` are
-                set here.
-
-        Raises:
-            RecordingStopped: The disk did not take it, or gave back something
-                else than was written.
-        """
-        if self._pending or not self.content.count:
-            self._flush()
-        self._wait()
-        self._worker.shutdown()
-        writer = self._writer
-        assert writer is not None
-        complete = {
-            **metadata,
-            "format_version": FORMAT_VERSION,
-            "writer": WRITER,
-            "count": self.content.count,
-            "sha256": self.content.hexdigest(),
-        }
-        with _disk(self.target):
-            writer.add_key_value_metadata(encode_metadata(complete))
-            writer.close()
-            _add_integrity_block(self.temporary)
-        back = SealedFile(self.temporary.as_posix(), pafs.LocalFileSystem())
-        found = ContentHash()
-        try:
-            for table in back.read_all():
-                found.update(table)
-        except FileFormatError as error:
-            raise RecordingStopped(
-                f"What was written reads back damaged: {error}."
-            ) from error
-        if found.hexdigest() != complete["sha256"]:
-            raise RecordingStopped(
-                f"{self.target}: what was written does not read back the same.",
-                "look after the disk or the memory of this machine",
-            )
-        return back
-
-    def publish(self, *, overwrite: bool) -> None:
-        """Gives the file its name, and makes that last.
-
-        Raises:
-            PlaygroundError: The target has come to exist meanwhile.
-        """
-        if not overwrite and self.target.exists():
-            raise exists(self.target)
-        with _disk(self.target):
-            self.temporary.replace(self.target)
-            sync_directory(self.target.parent)
-
-    def discard(self) -> None:
-        """Leaves nothing behind."""
-        self._worker.shutdown(cancel_futures=True)
-        with contextlib.suppress(Exception):
-            if self._writer is not None:
-                self._writer.close()
-        with contextlib.suppress(OSError):
-            self.temporary.unlink(missing_ok=True)
-
-
-def exists(target: Path) -> PlaygroundError:
-    """Returns the error of a recording that would overwrite another."""
-    return PlaygroundError(
-        f"{target} exists; a recording is never overwritten unasked.",
-        "choose another name, or give --overwrite",
-    )
-
-
-@contextlib.contextmanager
-def _disk(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RecordingStopped(
-            f"{target} cannot be written: {error}.",
-            "free space on that disk, or look after its permissions",
-        ) from error
-
-
-def _add_integrity_block(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(-_TAIL.size, os.SEEK_END)
-        end = file.tell()
-        length, _ = _TAIL.unpack(file.read())
-        file.seek(end - length)
-        footer = file.read(length)
-        metadata = _parse(footer)
-        sums = bytearray()
-        for group in range(metadata.num_row_groups):
-            for column in range(len(COLUMNS)):
-                start, size = chunk_range(metadata, group, column)
-                file.seek(start)
-                sums += zlib.crc32(file.read(size)).to_bytes(4, "little")
-        block = footer + bytes(sums)
-        file.seek(end - length)
-        file.write(block)
-        file.write(
-            _BLOCK_END.pack(
-                hashlib.sha256(block).digest(),
-                length,
-                metadata.num_row_groups,
-                _BLOCK_MAGIC,
-            )
-        )
-        file.write(footer + _TAIL.pack(length, _PARQUET))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 class _IntegrityBlock(NamedTuple):
@@ -293,8 +81,9 @@ def chunk_range(metadata: pq.FileMetaData, group: int, column: int) -> tuple[int
     return start, chunk.total_compressed_size
 
 
-def _parse(footer: bytes) -> pq.FileMetaData:
-    whole = _PARQUET + footer + _TAIL.pack(len(footer), _PARQUET)
+def parse_footer(footer: bytes) -> pq.FileMetaData:
+    """Returns what a footer says."""
+    whole = PARQUET + footer + TAIL.pack(len(footer), PARQUET)
     return pq.read_metadata(pa.BufferReader(whole))
 
 
@@ -352,13 +141,13 @@ class SealedFile:
             raise FileFormatError(f"{self.path} is empty (0 bytes).")
         head = source.read_at(4, 0)
         tail = source.read_at(min(8, self.size), max(0, self.size - 8))
-        if _PARQUET not in (head, tail[-4:]):
+        if PARQUET not in (head, tail[-4:]):
             raise FileFormatError(
                 f"{self.path} is not a recording: it is no Parquet file "
                 f"(it begins with {bytes(head)!r}).",
                 "'playground import' reads CSV and other formats",
             )
-        if head != _PARQUET:
+        if head != PARQUET:
             self._damaged("first four bytes")
         main = self._main_footer(source, tail)
         if main is not None:
@@ -370,19 +159,19 @@ class SealedFile:
                     if block.copy != main:
                         self._damaged("integrity block")
                     self._sums = block.sums
-                    return _parse(main)
+                    return parse_footer(main)
                 if block.fits(block.copy):
                     self._damaged("footer")
                     self._sums = block.sums
-                    return _parse(block.copy)
+                    return parse_footer(block.copy)
                 if block.copy == main:
                     self._damaged("integrity block")
-                    return _parse(main)
+                    return parse_footer(main)
         found = self._search(source)
         if found is not None:
             self._sums = found.sums
             self._damaged("footer" if main else "end (truncated or overwritten)")
-            return _parse(found.copy)
+            return parse_footer(found.copy)
         if main is None:
             raise FileFormatError(
                 f"{self.path} is truncated or was never finished: "
@@ -395,23 +184,23 @@ class SealedFile:
         self.damages.append(Damage(path=self.path, place=place))
 
     def _main_footer(self, source: pa.NativeFile, tail: bytes) -> bytes | None:
-        if len(tail) < 8 or tail[4:] != _PARQUET:
+        if len(tail) < 8 or tail[4:] != PARQUET:
             return None
-        length = _TAIL.unpack(tail)[0]
+        length = TAIL.unpack(tail)[0]
         if not 0 < length <= self.size - 12:
             return None
         return bytes(source.read_at(length, self.size - 8 - length))
 
     def _block_before(self, source: pa.NativeFile, end: int) -> _IntegrityBlock | None:
         """Reads the integrity block that ends at ``end``; None if none does."""
-        start = end - _BLOCK_END.size
+        start = end - BLOCK_END.size
         if start < 4:
             return None
-        digest, length, groups, magic = _BLOCK_END.unpack(
-            source.read_at(_BLOCK_END.size, start)
+        digest, length, groups, magic = BLOCK_END.unpack(
+            source.read_at(BLOCK_END.size, start)
         )
         sums = 4 * groups * len(COLUMNS)
-        if magic != _BLOCK_MAGIC or length + sums > start - 4:
+        if magic != BLOCK_MAGIC or length + sums > start - 4:
             return None
         body = bytes(source.read_at(length + sums, start - length - sums))
         return _IntegrityBlock(body[:length], body[length:], digest)
@@ -421,18 +210,18 @@ class SealedFile:
         reach = min(self.size, 1 << 26)
         base = self.size - reach
         data = bytes(source.read_at(reach, base))
-        at = data.rfind(_BLOCK_MAGIC)
+        at = data.rfind(BLOCK_MAGIC)
         while at >= 0:
-            block = self._block_before(source, base + at + len(_BLOCK_MAGIC))
+            block = self._block_before(source, base + at + len(BLOCK_MAGIC))
             if block is not None and block.fits(block.copy):
                 return block
-            at = data.rfind(_BLOCK_MAGIC, 0, at)
+            at = data.rfind(BLOCK_MAGIC, 0, at)
         return None
 
     def _foreign(self, source: pa.NativeFile, main: bytes) -> pq.FileMetaData:
         """Says what is wrong with a Parquet file without an integrity block."""
         try:
-            parquet = _parse(main)
+            parquet = parse_footer(main)
         except (OSError, pa.ArrowException) as error:
             raise FileFormatError(
                 f"{self.path} is damaged at its end: {error}.",
@@ -441,7 +230,7 @@ class SealedFile:
         self.parquet = parquet
         self._check_columns()
         self._check_metadata()
-        end = self.size - 8 - len(main) - _BLOCK_END.size
+        end = self.size - 8 - len(main) - BLOCK_END.size
         start = end - 4 * parquet.num_row_groups * len(COLUMNS) - len(main)
         if start >= 4 and source.read_at(len(main), start) == main:
             self._damaged("integrity block")

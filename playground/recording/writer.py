@@ -28,7 +28,8 @@ from playground.recording.recovery import (
     recover_journal,
     seal_journal,
 )
-from playground.recording.sealed import SealedFile, SealWriter, exists
+from playground.recording.sealed import SealedFile
+from playground.recording.sealing import SealWriter, exists
 
 logger = logging.getLogger(__name__)
 
