@@ -698,3 +698,31 @@ def test_selection_state_follows_remap_collisions(tmp_path):
         "x": b"2"
     }
     assert selection.state(START + 3 * S) == {}
+
+
+# Over a network
+
+
+def test_a_broker_that_goes_away_is_told_with_the_place(three, tmp_path):
+    from playground.broker import EmbeddedBroker
+    from playground.errors import ConnectionFailed
+    from playground.mqtt import MqttBus
+
+    recording = record(tmp_path / "long.parquet", [at(i / 100) for i in range(3000)])
+    with EmbeddedBroker() as broker:
+        heard = []
+
+        def hear(message):
+            heard.append(message)
+            if len(heard) == 20:
+                threading.Thread(target=broker.stop).start()
+
+        listener = MqttBus(broker.url).connect("listener", hear)
+        listener.subscribe("a")
+        replayer = Replayer(recording, MqttBus(broker.url))
+        with pytest.raises(
+            ConnectionFailed,
+            match=r"was lost.* messages had been published, up to 2023",
+        ):
+            replayer.run()
+        listener.disconnect()

@@ -45,7 +45,7 @@ def test_heat_pump_messages_come_through_the_embedded_broker(
     heard: list[Message] = []
     seen: list[Message] = []
     with EmbeddedBroker(observer=seen.append) as broker:
-        listener = MqttBus(broker.url).connect("listener", heard.append)
+        listener = MqttBus(broker.url).receive("listener", heard.extend)
         listener.subscribe("altherma/#", qos=2)
         Replayer(heat_pump, MqttBus(broker.url), speed=MAX).run()
         eventually(lambda: len(heard) >= heat_pump.count)
@@ -64,7 +64,7 @@ def test_heat_pump_messages_come_through_mosquitto(
 ):
     heard: list[Message] = []
     bus = MqttBus(mosquitto.url, retain_as_published=True)
-    listener = bus.connect("listener", heard.append)
+    listener = bus.receive("listener", heard.extend)
     listener.subscribe("altherma/#", qos=2)
     Replayer(heat_pump, MqttBus(mosquitto.url), speed=MAX).run()
     eventually(lambda: len(heard) >= heat_pump.count)
@@ -72,7 +72,7 @@ def test_heat_pump_messages_come_through_mosquitto(
     assert_same(heat_pump, keep(tmp_path / "heard.parquet", heard))
     # Afterwards the broker holds the state of the end of the recording.
     late: list[Message] = []
-    newcomer = bus.connect("newcomer", late.append)
+    newcomer = bus.receive("newcomer", late.extend)
     newcomer.subscribe("altherma/#", qos=1)
     eventually(lambda: len(late) >= 25)
     newcomer.disconnect()

@@ -380,6 +380,7 @@ class Replayer:
         try:
             until_ns = next(play)
             while True:
+                self.target.push()
                 timer.wait(until_ns, self._woken)
                 until_ns = play.send(self._woken.is_set())
         except StopIteration:

@@ -13,6 +13,8 @@ from typing import Any, TypeGuard, cast
 from playground.bus import Bus, Connection, OnMessage
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message
+from playground.mqtt import MqttBus
+from playground.mqtt.sender import Sender
 
 
 def is_bus(where: Bus | Connection) -> TypeGuard[Bus]:
@@ -48,10 +50,11 @@ class Target:
         self.retained: dict[str, Message] = {}
         self._bus: Bus | None = None
         self._named: dict[str, Connection] = {}
+        self._senders: list[Sender] = []
         self._main: Connection
         if is_bus(where):
             self._bus = where
-            self._main = where.connect(client_id, on_message)
+            self._main = self._connect(where, client_id, on_message)
         elif clients:
             raise PlaygroundError(
                 "One connection cannot speak for several clients.",
@@ -60,9 +63,18 @@ class Target:
         else:
             self._main = cast(Connection, where)
         self._clients = clients
-        # Only a real broker can go away.
+        # paho loses silently what it cannot send at QoS 0.
         self._network: Any = self._main if hasattr(self._main, "dropped") else None
         self._lost_at: float | None = None
+
+    def _connect(
+        self, bus: Bus, client_id: str, on_message: OnMessage | None
+    ) -> Connection:
+        if isinstance(bus, MqttBus) and not bus.url.is_websocket:
+            sender = bus.send(client_id, on_message)
+            self._senders.append(sender)
+            return sender
+        return bus.connect(client_id, on_message)
 
     @property
     def connection(self) -> Connection:
@@ -112,7 +124,8 @@ class Target:
         connection = self._named.get(client)
         if connection is None:
             assert self._bus is not None
-            connection = self._named[client] = self._bus.connect(client)
+            connection = self._connect(self._bus, client, None)
+            self._named[client] = connection
         return connection
 
     def become(self, state: Mapping[str, Message]) -> int:
@@ -135,6 +148,11 @@ class Target:
                 self.publish(message)
                 sent += 1
         return sent
+
+    def push(self) -> None:
+        """Lets go what was gathered to leave in one write."""
+        for sender in self._senders:
+            sender.push()
 
     def flush(self, timeout_s: float) -> None:
         """Returns when everything published has left, acknowledged where it is.
