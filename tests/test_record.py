@@ -13,9 +13,18 @@ from playground.broker import EmbeddedBroker
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message
 from playground.mqtt import MqttBus
-from playground.record import BrokerSource, EmbeddedSource, Recorder, record
+from playground.record import (
+    BrokerSource,
+    EmbeddedSource,
+    Recorder,
+    Rotation,
+    Window,
+    make_trigger,
+    record,
+)
 from playground.record.sources import smallest
 from playground.recording import Recording, RecordingStopped
+from playground.signals import load_signals
 
 PAYLOADS = [b"", b"\0", b"\r\n", b"\xff\xfe\x00", b'{"v":1}', b"x" * 1_000_000]
 
@@ -333,12 +342,15 @@ def test_a_full_disk_ends_the_recording_and_keeps_what_it_had(tmp_path, monkeypa
     monkeypatch.setattr(JournalWriter, "append", append)
     recorder = Recorder(EmbeddedBroker(), tmp_path / "a.parquet")
     with recorder:
+        for number in range(10):
+            recorder.take(Message(number, "a", b""))
         with pytest.raises(RecordingStopped):
-            for number in range(20):
-                recorder.take(Message(number, "a", b""))
+            recorder.take(Message(10, "a", b""))
         assert recorder.stopped.is_set()
     assert isinstance(recorder.failure, RecordingStopped)
     assert recorder.recording.count == 10
+    (warning,) = recorder.recording.metadata["warnings"]
+    assert warning == "the recording ended early: No space left on device."
 
 
 # --------------------------------------------------------------- blind spots
@@ -464,3 +476,236 @@ def test_metadata_of_the_session_are_json(tmp_path):
 def test_a_recorder_that_was_not_started_cannot_be_stopped(tmp_path: Path):
     with pytest.raises(PlaygroundError, match="not started"):
         Recorder(EmbeddedBroker(), tmp_path / "a.parquet").stop()
+
+
+# ------------------------------------------------------------------ durability
+
+
+def test_nothing_the_broker_accepted_is_lost_when_the_recorder_is_killed(
+    mosquitto, tmp_path
+):
+    """QoS 1, written to the disk before it is acknowledged, a session that stays."""
+    path = tmp_path / "a.parquet"
+    command = [
+        *(sys.executable, "-c", "from playground.cli import main; main()"),
+        *("record", str(path), "--broker", mosquitto.url, "-t", "t"),
+        *("--qos", "1", "--sync", "always"),
+    ]
+    publisher = MqttBus(mosquitto.url).connect("plant")
+    sent = 0
+    for life in range(4):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        while "recording" not in (line := process.stderr.readline()):
+            assert line
+        for _ in range(300):
+            publisher.publish("t", b"%d" % sent, qos=1)
+            sent += 1
+        if life < 3:
+            process.kill()
+        else:
+            publisher.flush()
+            journal = path.with_name(path.name + ".journal")
+            last = b"%d" % (sent - 1)
+            while last not in journal.read_bytes():
+                assert process.poll() is None
+            process.terminate()
+        process.wait(30)
+        process.stderr.close()
+        for _ in range(20):  # while nobody listens
+            if life < 3:
+                publisher.publish("t", b"%d" % sent, qos=1)
+                sent += 1
+    publisher.disconnect()
+    parts = sorted(tmp_path.glob("*.parquet"), key=lambda p: Recording.open(p).start_ns)
+    assert len(parts) == 4
+    messages = [m for part in parts for m in rows(Recording.open(part))]
+    assert {int(m.payload) for m in messages} == set(range(sent))
+    seen: set[bytes] = set()
+    for message in messages:
+        assert message.dup or message.payload not in seen
+        seen.add(message.payload)
+    gaps = Recording.open(path).summary().gaps
+    assert "was not running" in gaps[0].reason
+    # Ended in good order, the session is gone from the broker.
+    again = MqttBus(mosquitto.url).receive(
+        Recording.open(path).metadata["recorder_client"], print, clean=False
+    )
+    assert not again.session_present
+    again.disconnect(forget=True)
+
+
+def test_a_durable_recording_needs_a_name_that_stays():
+    with pytest.raises(PlaygroundError, match="client id that stays"):
+        BrokerSource("mqtt://host", qos=1, durable=True)
+    with pytest.raises(PlaygroundError, match="client id that stays"):
+        BrokerSource("mqtt://host", qos=0, durable=True, client_id="a")
+
+
+def test_what_could_not_be_written_is_not_acknowledged(mosquitto, eventually):
+    bus = MqttBus(mosquitto.url)
+
+    def full(messages: list[Message]) -> None:
+        raise RecordingStopped("No space left on device.", "make room")
+
+    first = bus.receive("c", full, clean=False)
+    first.subscribe("t", qos=1)
+    publisher = bus.connect("p")
+    publisher.publish("t", b"1", qos=1)
+    publisher.flush()
+    eventually(lambda: first.failure is not None)
+    first.disconnect()
+    got: list[Message] = []
+    second = bus.receive("c", got.extend, clean=False)
+    eventually(lambda: got)
+    assert [(m.payload, m.dup) for m in got] == [(b"1", True)]
+    second.disconnect(forget=True)
+    publisher.disconnect()
+
+
+# -------------------------------------------------------------------- rotation
+
+
+def test_a_recording_goes_on_in_parts_and_is_one_recording(tmp_path, eventually):
+    recorder = Recorder(
+        EmbeddedBroker(), tmp_path / "a.parquet", rotate=Rotation(bytes=50_000)
+    )
+    with recorder:
+        for number in range(300):
+            recorder.take(Message(number, "a", b"x" * 1000))
+            if number % 100 == 99:
+                parts = number // 100 + 1
+                eventually(lambda: len(list(tmp_path.glob("a/*.parquet*"))) > parts)  # noqa: B023
+    assert recorder.recording.count == 300
+    assert len(recorder.recording.paths) >= 3
+    assert [m.time_ns for m in rows(Recording.open(tmp_path / "a"))] == list(range(300))
+
+
+@pytest.mark.parametrize(
+    ("text", "rotation"),
+    [
+        ("1h", Rotation(every_s=3600)),
+        ("256MB", Rotation(bytes=256_000_000)),
+        ("1.5 GiB", Rotation(bytes=3 * 2**29)),
+        ("30s", Rotation(every_s=30)),
+    ],
+)
+def test_when_to_rotate_is_read(text, rotation):
+    assert Rotation.parse(text) == rotation
+
+
+@pytest.mark.parametrize("text", ["0h", "0MB", "5", "5 apples", ""])
+def test_a_rotation_that_is_none_is_refused(text):
+    with pytest.raises(PlaygroundError):
+        Rotation.parse(text)
+
+
+def test_a_rotation_is_due_by_age_or_by_size():
+    assert Rotation(every_s=10).is_due(10, 0)
+    assert not Rotation(every_s=10).is_due(9.9, 10**12)
+    assert Rotation(bytes=10).is_due(0, 10)
+    assert not Rotation(bytes=10).is_due(10**9, 9)
+
+
+# ------------------------------------------------------------ around an event
+
+
+def s(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def test_what_came_before_and_after_an_event_is_recorded(tmp_path):
+    window = Window(make_trigger("alarm/#", None), before_s=10, after_s=5)
+    path = tmp_path / "a.parquet"
+    with Recorder(EmbeddedBroker(), path, window=window) as recorder:
+        recorder.take(Message(s(0), "kept", b"old", retain=True))
+        recorder.take(Message(s(1), "kept", b"new", retain=True))
+        recorder.take(Message(s(2), "deleted", b"x", retain=True))
+        recorder.take(Message(s(3), "deleted", b"", retain=True))
+        for second in range(20, 60):
+            recorder.take(Message(s(second), "t", b"%d" % second))
+            if second in (40, 43):
+                recorder.take(Message(s(second), "alarm/1", b"!"))
+        for second in range(100, 120):
+            recorder.take(Message(s(second), "t", b"%d" % second))
+        recorder.take(Message(s(120), "alarm/1", b"!"))
+    told = [(m.time_ns / 1e9, m.kind, m.topic) for m in _all(recorder)]
+    assert told == [
+        (30.0, "publish", "kept"),
+        *((float(n), "publish", "t") for n in range(30, 41)),
+        (40.0, "publish", "alarm/1"),
+        *((float(n), "publish", "t") for n in range(41, 44)),
+        (43.0, "publish", "alarm/1"),
+        *((float(n), "publish", "t") for n in range(44, 49)),
+        (110.0, "gap", ""),
+        (110.0, "publish", "kept"),
+        *((float(n), "publish", "t") for n in range(110, 120)),
+        (120.0, "publish", "alarm/1"),
+    ]
+    assert [m.payload for m in rows(recorder.recording) if m.topic == "kept"] == [
+        b"new"
+    ] * 2
+    assert window.opened == 2
+    (gap,) = recorder.recording.summary().gaps
+    assert (gap.start_ns, gap.end_ns) == (s(48), s(110))
+    spans = recorder.recording.metadata["retained_snapshot"]
+    assert spans == [[0, 0], [23, 23]]
+
+
+SIGNALS = """
+signals:
+  outlet: {topic: plant/outlet, unit: degC, role: measurement}
+  flow: {topic: plant/state, path: flow, unit: l/s, role: measurement}
+"""
+
+
+@pytest.fixture
+def signals(tmp_path):
+    file = tmp_path / "signals.yaml"
+    file.write_text(SIGNALS)
+    return load_signals(file)
+
+
+@pytest.mark.parametrize(
+    ("condition", "fired"),
+    [
+        ("outlet > 60 degC", [False, True, True, True, False]),
+        ("outlet > 60 degC and flow < 0.2 l/s", [False, False, False, True, False]),
+        ("topic:plant/state", [False, False, True, True, False]),
+    ],
+)
+def test_a_condition_on_signals_fires_while_it_is_true(signals, condition, fired):
+    trigger = make_trigger(condition, signals)
+    messages = [
+        Message(1, "plant/outlet", b"59"),
+        Message(2, "plant/outlet", b"61"),
+        Message(3, "plant/state", b'{"flow": 0.5}'),
+        Message(4, "plant/state", b'{"flow": 0.1}'),
+        Message(5, "plant/outlet", b"40"),
+    ]
+    told = [trigger(m) for m in messages]
+    if condition.startswith("outlet > 60 degC") and "and" not in condition:
+        # It looks only when one of its own signals is told.
+        fired = [False, True, False, False, False]
+    assert told == fired
+
+
+def test_a_rate_is_a_condition_too(signals):
+    trigger = make_trigger("rate(outlet, 10s) > 1 K/s", signals)
+    values = [20, 20, 20, 60, 60]
+    told = [
+        trigger(Message(s(10 * n), "plant/outlet", b"%d" % value))
+        for n, value in enumerate(values)
+    ]
+    assert told == [False, False, False, True, False]
+
+
+def test_a_condition_without_signals_is_refused():
+    with pytest.raises(PlaygroundError, match="no signals are known") as error:
+        make_trigger("outlet > 60 degC", None)
+    assert "--signals" in error.value.fix
+
+
+def test_times_of_a_window_must_not_be_negative():
+    with pytest.raises(PlaygroundError, match="must not be negative"):
+        Window(make_trigger("a", None), before_s=-1, after_s=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import platform
 import sys
 import time
 from pathlib import Path
@@ -14,7 +16,8 @@ from playground.errors import PlaygroundError
 from playground.quantity import say_seconds, seconds
 
 if TYPE_CHECKING:
-    from playground.record import Progress, Source
+    from playground.mqtt import Tls
+    from playground.record import Progress, Source, Window
 
 
 def command(
@@ -57,6 +60,36 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a recording of that name.")
     ] = False,
+    client_id: Annotated[
+        str | None, typer.Option(help="As whom to connect; chosen by default.")
+    ] = None,
+    rotate: Annotated[
+        str | None, typer.Option(help="Begin a new part after 1h or 256MB, say.")
+    ] = None,
+    tap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Let clients connect here instead of to the broker, and record "
+            "what passes, with client ids.",
+        ),
+    ] = None,
+    trigger: Annotated[
+        str | None,
+        typer.Option(
+            help="Record only around an event: a topic filter, or with --signals a "
+            "condition such as 'outlet > 60 degC'."
+        ),
+    ] = None,
+    ring: Annotated[
+        str, typer.Option(help="With --trigger: how much of what came before.")
+    ] = "10min",
+    after: Annotated[
+        str, typer.Option(help="With --trigger: how long to go on after it.")
+    ] = "5min",
+    signals: Annotated[
+        Path | None, typer.Option(help="With --trigger: what the topics mean (YAML).")
+    ] = None,
     password_file: Annotated[
         Path | None,
         typer.Option(
@@ -73,9 +106,13 @@ def command(
 ) -> None:
     """Record an MQTT session until Ctrl-C, or for a time.
 
+    With --qos 1 --sync always the broker keeps what it has accepted until it is on
+    the disk, also while the recorder does not run: start it again with the same
+    command.
+
     Example: playground record lab.parquet --broker mqtt://192.168.1.10 -t 'rig/#'
     """
-    from playground.record import record
+    from playground.record import Rotation, record
 
     if (broker is None) is not embedded:
         raise PlaygroundError(
@@ -84,33 +121,55 @@ def command(
             else "--broker and --embedded are two sources.",
             "name one: --broker mqtt://HOST:1883, or --embedded",
         )
-    source = (
-        _embedded(port)
-        if broker is None
-        else _broker(
-            broker, qos=qos, password_file=password_file, ca=ca, cert=cert, key=key
+    if tap is not None and broker is None:
+        raise PlaygroundError(
+            "--tap stands before a broker, but none is named.",
+            "name it: --broker mqtt://HOST:1883",
         )
-    )
+    sync_s = 0.0 if sync == "always" else seconds(sync)
+    tls = _tls(ca, cert, key)
+    if broker is None:
+        source = _embedded(port)
+    elif tap is not None:
+        source = _tap(tap, broker, tls)
+    else:
+        is_durable = sync_s == 0 and qos > 0
+        source = _broker(
+            broker,
+            qos=qos,
+            password_file=password_file,
+            tls=tls,
+            client_id=client_id
+            or (_lasting_id(output, broker) if is_durable else None),
+            durable=is_durable,
+        )
+    window = _window(trigger, ring=ring, after=after, signals=signals)
     show = _Display(output)
-    with stop_event() as stop:
-        recording = record(
-            source,
-            output,
-            filters=tuple(topic or ()),
-            exclude=tuple(exclude or ()),
-            duration_s=None if duration is None else seconds(duration),
-            sync_s=0.0 if sync == "always" else seconds(sync),
-            overwrite=overwrite,
-            stop=stop,
-            on_progress=show,
-            on_start=show.started,
-        )
-    show.clear()
+    try:
+        with stop_event() as stop:
+            recording = record(
+                source,
+                output,
+                filters=tuple(topic or ()),
+                exclude=tuple(exclude or ()),
+                duration_s=None if duration is None else seconds(duration),
+                sync_s=sync_s,
+                overwrite=overwrite,
+                rotate=None if rotate is None else Rotation.parse(rotate),
+                window=window,
+                stop=stop,
+                on_progress=show,
+                on_start=show.started,
+            )
+    finally:
+        show.clear()
     print(
         f"{recording.count} messages in "
         f"{say_seconds((recording.end_ns - recording.start_ns) / 1e9)} -> "
         f"{', '.join(recording.paths)}"
     )
+    if window is not None and not window.opened:
+        print(f"nothing happened that {trigger!r} waits for")
 
 
 def _embedded(port: int) -> Source:
@@ -120,24 +179,50 @@ def _embedded(port: int) -> Source:
     return EmbeddedSource(EmbeddedBroker(port=port))
 
 
-def _broker(
-    url: str,
-    *,
-    qos: int,
-    password_file: Path | None,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
-) -> Source:
-    from playground.mqtt import BrokerUrl, Tls, find_password
+def _tap(listen: str, url: str, tls: Tls | None) -> Source:
+    from playground.record import TapSource
+
+    return TapSource(listen, url, tls=tls)
+
+
+def _broker(url: str, *, password_file: Path | None, **options: Any) -> Source:
+    from playground.mqtt import BrokerUrl, find_password
     from playground.record import BrokerSource
 
-    options: dict[str, Any] = {}
-    if ca or cert or key:
-        options["tls"] = Tls(ca_file=ca, certificate_file=cert, key_file=key)
     if password_file is not None:
         options["password"] = find_password(password_file)
-    return BrokerSource(BrokerUrl.parse(url), qos=qos, **options)
+    return BrokerSource(BrokerUrl.parse(url), **options)
+
+
+def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> Tls | None:
+    from playground.mqtt import Tls
+
+    if not (ca or cert or key):
+        return None
+    return Tls(ca_file=ca, certificate_file=cert, key_file=key)
+
+
+def _lasting_id(output: Path, url: str) -> str:
+    """The same for the same command, so that a session is found again."""
+    what = f"{platform.node()} {output.absolute()} {url}"
+    return f"playground-record-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+
+
+def _window(
+    trigger: str | None, *, ring: str, after: str, signals: Path | None
+) -> Window | None:
+    if trigger is None:
+        return None
+    from playground.record import Window, make_trigger
+
+    known = None
+    if signals is not None:
+        from playground.signals import load_signals
+
+        known = load_signals(signals)
+    return Window(
+        make_trigger(trigger, known), before_s=seconds(ring), after_s=seconds(after)
+    )
 
 
 class _Display:
@@ -152,9 +237,12 @@ class _Display:
         self._said_at = time.monotonic()
 
     def started(self, described: dict[str, Any]) -> None:
+        where = described["broker"]
+        if "tap" in described:
+            where += f" through {described['tap']}"
         print(
-            f"recording {described['broker']} ({described['protocol']}) to "
-            f"{self._path}; Ctrl-C ends it",
+            f"recording {where} ({described['protocol']}) to {self._path}; "
+            "Ctrl-C ends it",
             file=sys.stderr,
             flush=True,
         )

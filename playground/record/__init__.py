@@ -6,15 +6,21 @@ Sources know where messages come from, the recorder knows no transport, and the
 file is `playground.recording`'s.
 """
 
-from playground.record.recorder import Progress, Recorder, record
+from playground.record.recorder import Progress, Recorder, Rotation, record
 from playground.record.sources import BrokerSource, EmbeddedSource, Sink, Source
+from playground.record.tap import TapSource
+from playground.record.window import Window, make_trigger
 
 __all__ = [
     "BrokerSource",
     "EmbeddedSource",
     "Progress",
     "Recorder",
+    "Rotation",
     "Sink",
     "Source",
+    "TapSource",
+    "Window",
+    "make_trigger",
     "record",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,9 @@ from playground.clock import Clock, WallClock
 from playground.errors import PlaygroundError
 from playground.message import Message, TopicFilters
 from playground.mqtt import BrokerUrl
+from playground.quantity import seconds
 from playground.record.sources import BrokerSource, EmbeddedSource, Source
+from playground.record.window import Window
 from playground.recording import Recording, RecordingStopped, RecordingWriter
 from playground.recording.journal import journal_of
 
@@ -45,6 +48,58 @@ class Progress:
     deaf_because: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """When a recording goes on in a new part.
+
+    Attributes:
+        every_s: After so long; 0 is never.
+        bytes: After so many bytes of the journal; 0 is never.
+    """
+
+    every_s: float = 0.0
+    bytes: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads ``1h`` or ``256MB``.
+
+        Raises:
+            PlaygroundError: It is neither a duration nor a size.
+        """
+        size = _SIZE.fullmatch(text)
+        if size is not None:
+            count = round(float(size[1]) * _UNITS[size[2].lower()])
+            if count > 0:
+                return cls(bytes=count)
+        else:
+            every_s = seconds(text)
+            if every_s > 0:
+                return cls(every_s=every_s)
+        raise PlaygroundError(
+            f"--rotate {text!r} would begin a new part all the time.",
+            "write for instance 1h or 256MB",
+        )
+
+    def is_due(self, elapsed_s: float, size: int) -> bool:
+        """Says whether a part of this age and size is to be closed."""
+        return bool(
+            (self.every_s and elapsed_s >= self.every_s)
+            or (self.bytes and size >= self.bytes)
+        )
+
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMG]i?B)\s*")
+_UNITS = {
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+
+
 class Recorder:
     """Records from `start` to `stop`; a context manager.
 
@@ -54,6 +109,8 @@ class Recorder:
         filters: Topic filters; none means all topics but those of ``$SYS``.
         exclude: Topic filters of what to leave out.
         sync_s: The journal is on the disk after so many seconds; 0 at once.
+        rotate: Begin a new part after so long or so much.
+        window: Write only what happens around an event.
         overwrite: An existing recording may be replaced.
         metadata: Said about the session in the file, beside what is known.
         clock: Stamps gaps.
@@ -73,6 +130,8 @@ class Recorder:
         exclude: tuple[str, ...] = (),
         sync_s: float | None = 1.0,
         overwrite: bool = False,
+        rotate: Rotation | None = None,
+        window: Window | None = None,
         metadata: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -89,6 +148,8 @@ class Recorder:
         self._sync_always = sync_s == 0
         self._sync_s = None if self._sync_always else sync_s
         self._overwrite = overwrite
+        self._rotate = rotate
+        self._window = window
         self._metadata = dict(metadata or {})
         self._clock = clock or WallClock()
         self._writer: RecordingWriter | None = None
@@ -103,6 +164,9 @@ class Recorder:
         self._began = 0.0
         self._start_ns = 0
         self._reported = (0.0, 0)
+        self._part_began = 0.0
+        self._part_bytes = 0
+        self._rotating: threading.Thread | None = None
         self.stopped = threading.Event()
         self.failure: PlaygroundError | None = None
 
@@ -125,9 +189,15 @@ class Recorder:
                 sync_s=self._sync_s,
                 overwrite=self._overwrite,
             )
-            self._began = time.monotonic()
+            self._began = self._part_began = time.monotonic()
             self._reported = (self._began, 0)
+            self._note_absence()
             self.source.begin(self, self.filters)
+            if self._rotate is not None:
+                self._rotating = threading.Thread(
+                    target=self._rotate_often, name="rotate", daemon=True
+                )
+                self._rotating.start()
         except BaseException:
             self.source.close()
             self._leave_nothing()
@@ -141,6 +211,35 @@ class Recorder:
                 f"{self.path} exists already.",
                 "choose another name, or say --overwrite",
             )
+
+    def _note_absence(self) -> None:
+        """Of a session that outlived its recorder: when nobody was listening."""
+        writer = self._writer
+        assert writer is not None
+        if writer.recovered is None or not self.source.is_resumed:
+            return
+        before = Recording.open(writer.recovered.target)
+        times = before.time_range
+        if times is not None:
+            reason = "the recorder was not running; what was sent at QoS 0 is missing"
+            writer.gap(times[1], max(self._clock.time_ns(), times[1]), reason)
+            self._gaps += 1
+
+    def _rotate_often(self) -> None:
+        assert self._rotate is not None
+        assert self._writer is not None
+        while not self.stopped.wait(0.2):
+            elapsed_s = time.monotonic() - self._part_began
+            size = self._writer.bytes - self._part_bytes
+            if self._rotate.is_due(elapsed_s, size) and size:
+                self._part_began = time.monotonic()
+                self._part_bytes = self._writer.bytes
+                try:
+                    self._writer.metadata.update(self._described())
+                    self._writer.rotate()
+                except PlaygroundError as error:
+                    self._fail(error)
+                    return
 
     def _leave_nothing(self) -> None:
         writer = self._writer
@@ -165,6 +264,10 @@ class Recorder:
         with self._lock:
             self._end_gap()
         self.stopped.set()
+        if self._rotating is not None:
+            self._rotating.join()
+        if self.failure is not None:
+            self.warn(f"the recording ended early: {self.failure.problem}")
         writer.metadata.update(self._described(), end_ns=self._clock.time_ns())
         self._recording = writer.close()
         return self._recording
@@ -224,34 +327,57 @@ class Recorder:
             raise self.failure
         if self.stopped.is_set():
             return
-        append = writer.append
         with self._lock:
-            last_ns = self._last_ns
             try:
-                for message in messages:
-                    if message.time_ns < last_ns:
-                        # Two connections are heard on two threads.
-                        message = message._replace(time_ns=last_ns)
-                    else:
-                        last_ns = message.time_ns
-                    try:
-                        seq = append(message)
-                    except RecordingStopped:
-                        raise
-                    except PlaygroundError as error:
-                        # One that no recording can tell must not end this one.
-                        writer.skip(1)
-                        self._warn(f"a message was left out: {error.problem}")
-                        continue
-                    if snapshot:
-                        self._note_snapshot(seq)
+                if self._window is None:
+                    self._write(writer, messages, snapshot=snapshot)
+                else:
+                    for message in messages:
+                        self._write_window(writer, self._window, message, snapshot)
                 if self._sync_always and messages:
                     writer.sync()
             except PlaygroundError as error:
                 self._fail(error)
                 raise
-            finally:
-                self._last_ns = last_ns
+
+    def _write_window(
+        self,
+        writer: RecordingWriter,
+        window: Window,
+        message: Message,
+        snapshot: bool,  # noqa: FBT001
+    ) -> None:
+        for first, second in window.admit(message, snapshot=snapshot):
+            if isinstance(first, Message):
+                self._write(writer, (first,), snapshot=bool(second))
+            else:
+                writer.gap(first, second, "not recorded: nothing had happened")
+                self._gaps += 1
+
+    def _write(
+        self, writer: RecordingWriter, messages: Iterable[Message], *, snapshot: bool
+    ) -> None:
+        append, last_ns = writer.append, self._last_ns
+        try:
+            for message in messages:
+                if message.time_ns < last_ns:
+                    # Two connections are heard on two threads.
+                    message = message._replace(time_ns=last_ns)
+                else:
+                    last_ns = message.time_ns
+                try:
+                    seq = append(message)
+                except RecordingStopped:
+                    raise
+                except PlaygroundError as error:
+                    # One that no recording can tell must not end this one.
+                    writer.skip(1)
+                    self._warn(f"a message was left out: {error.problem}")
+                    continue
+                if snapshot:
+                    self._note_snapshot(seq)
+        finally:
+            self._last_ns = last_ns
 
     def lost(self, reason: str, *, since_ns: int) -> None:
         """Takes note of the beginning of a gap; see `Sink.lost`."""

@@ -56,6 +56,11 @@ class Sink(Protocol):
 class Source(Protocol):
     """A place where messages can be heard."""
 
+    @property
+    def is_resumed(self) -> bool:
+        """Says whether it kept messages for us while we were away."""
+        ...
+
     def connect(self) -> None:
         """Gets ready; nothing is heard yet.
 
@@ -88,6 +93,10 @@ class BrokerSource:
         tls: Certificates.
         protocol: MQTT 5 where the broker knows it, unless told otherwise.
         client_id: Who we are; by default a name of its own for each recorder.
+        durable: The broker keeps what it has accepted at QoS 1 and 2 until we
+            have written it down, also while we do not run; needs a
+            ``client_id`` that is the same the next time. The session is ended
+            when the recording is ended in good order.
         clock: Stamps what arrives; the wall clock by default.
     """
 
@@ -100,6 +109,7 @@ class BrokerSource:
         tls: Tls | None = None,
         protocol: ProtocolName | None = None,
         client_id: str | None = None,
+        durable: bool = False,
         clock: Clock | None = None,
     ) -> None:
         if qos not in (0, 1, 2):
@@ -108,6 +118,12 @@ class BrokerSource:
             )
         self.qos = qos
         self.client_id = client_id or f"playground-record-{uuid.uuid4().hex[:8]}"
+        if durable and (client_id is None or qos == 0):
+            raise PlaygroundError(
+                "A durable recording needs a client id that stays, and QoS 1 or 2.",
+                "name them: --client-id lab-recorder --qos 1",
+            )
+        self._durable = durable
         options: dict[str, Any] = {"password": password, "tls": tls}
         self._bus = MqttBus(
             url, protocol=protocol, retain_as_published=True, clock=clock, **options
@@ -116,6 +132,7 @@ class BrokerSource:
         self._connection: MqttConnection | Receiver | None = None
         self._snapshot: _Snapshot | None = None
         self._sink: Sink | None = None
+        self._begun = threading.Event()
         self._filters = TopicFilters()
         self._excludes = False
         self._counts_dropped = False
@@ -127,7 +144,13 @@ class BrokerSource:
     def connect(self) -> None:
         """Opens the connection; see `Source.connect`."""
         options: dict[str, Any] = {"on_lost": self._on_lost, "on_back": self._on_back}
+        options["clean"] = not self._durable
         if self._bus.url.is_websocket:
+            if self._durable:
+                raise PlaygroundError(
+                    "A durable recording does not work over WebSockets.",
+                    "use the broker's TCP port: mqtt:// or mqtts://",
+                )
             self._connection = self._bus.connect(
                 self.client_id, lambda message: self._on_messages([message]), **options
             )
@@ -135,6 +158,11 @@ class BrokerSource:
             self._connection = self._bus.receive(
                 self.client_id, self._on_messages, **options
             )
+
+    @property
+    def is_resumed(self) -> bool:
+        """Says whether the broker has kept our session."""
+        return self._connection is not None and self._connection.session_present
 
     def begin(self, sink: Sink, filters: TopicFilters) -> None:
         """Subscribes; see `Source.begin`.
@@ -147,6 +175,7 @@ class BrokerSource:
         self._filters = filters
         self._excludes = bool(filters.exclude)
         self._sink = sink
+        self._begun.set()
         if connection.protocol == "5":
             self._snapshot = _Snapshot(self._bus, self._options, sink, filters)
         else:
@@ -176,7 +205,11 @@ class BrokerSource:
         """Says goodbye; see `Source.close`."""
         if self._snapshot is not None:
             self._snapshot.close()
-        if self._connection is not None:
+        self._begun.set()
+        if isinstance(self._connection, Receiver):
+            # If we could not write, the broker is to keep what it has.
+            self._connection.disconnect(forget=self._connection.failure is None)
+        elif self._connection is not None:
             self._connection.disconnect()
 
     def describe(self) -> dict[str, Any]:
@@ -190,9 +223,11 @@ class BrokerSource:
         }
 
     def _on_messages(self, messages: list[Message]) -> None:
+        # A session that the broker has kept speaks before it is asked.
+        self._begun.wait()
         sink = self._sink
         if sink is None:
-            return
+            raise PlaygroundError("The recording did not begin.")
         self._heard_ns = messages[-1].time_ns
         if self._has_system_topics:
             messages = [m for m in messages if not self._is_of_the_system(m, sink)]
@@ -322,6 +357,11 @@ class EmbeddedSource:
         """Starts the broker; see `Source.connect`."""
         self.broker.start()
         self._url = self.broker.url
+
+    @property
+    def is_resumed(self) -> bool:
+        """Never: what it said while nobody listened is gone."""
+        return False
 
     def begin(self, sink: Sink, filters: TopicFilters) -> None:
         """Observes the broker; see `Source.begin`."""
