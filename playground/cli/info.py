@@ -83,7 +83,8 @@ def print_summary(summary: Summary) -> None:
     # In a file or a pipe nothing may be cut off for want of columns.
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=200)
+        longest = max(len(topic.topic) for topic in summary.topics)
+        console = Console(highlight=False, markup=False, width=longest + 120)
     console.print(table)
 
 

@@ -115,6 +115,7 @@ class Receiver:
         self._received: set[int] = set()
         self._connected = False
         self._closing = threading.Event()
+        self._leaving = False
         self._server_said = ""
         self._thread = threading.Thread(
             target=self._run, name=f"mqtt-{client_id}", daemon=True
@@ -205,7 +206,10 @@ class Receiver:
             goodbye = Disconnect(properties={"session_expiry_interval": 0})
         else:
             goodbye = Disconnect()
-        self._send(goodbye)
+        # In this order: the broker's answer, which is to hang up, is no loss; and
+        # the thread ends when told so and nothing is unsent.
+        self._leaving = True
+        self._queue.append(encode(goodbye, self._version))
         self._closing.set()
         self._wake()
         self._thread.join(ANSWER_WITHIN_S)
@@ -321,7 +325,7 @@ class Receiver:
                 self._connected = False
                 self._queue.clear()
                 self._changed.notify_all()
-            if self._closing.is_set() or self.failure is not None:
+            if self._leaving or self.failure is not None:
                 return
             if self._on_lost is not None:
                 self._call(partial(self._on_lost, reason))
