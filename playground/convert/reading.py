@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from playground.convert.influx import read_influx
+from playground.convert.jsonl import looks_like_jsonl, read_jsonl
+from playground.convert.mcap_file import read_mcap
 from playground.convert.output import Output
 from playground.convert.recorder_csv import (
     is_base64,
@@ -26,8 +30,21 @@ from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.message import Message
 from playground.recording import Recording
 
-FORMATS = ("mqtt-recorder", "table")
+FORMATS = ("mqtt-recorder", "table", "jsonl", "influx", "mcap")
 """What can be imported; see `detect_format`."""
+
+
+_SUFFIXES = {
+    ".parquet": "table",
+    ".pq": "table",
+    ".mcap": "mcap",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".lp": "influx",
+    ".influx": "influx",
+    ".line": "influx",
+}
+_READERS = {"jsonl": read_jsonl, "influx": read_influx, "mcap": read_mcap}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +73,12 @@ def detect_format(path: Path) -> str:
         FileFormatError: It cannot be told.
     """
     suffix = path.suffix.lower()
-    if suffix in (".parquet", ".pq"):
-        return "table"
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        if looks_like_jsonl(file.readline()):
+            return "jsonl"
+        file.seek(0)
         try:
             first = next(csv.reader(file), [])
         except csv.Error:
@@ -160,6 +180,18 @@ def _rows(
                     "be base64 (then give --base64)"
                 )
         return read_recorder_csv(path, is_encoded=is_encoded, notes=notes)
+    if kind in _READERS:
+        return _in_order(_READERS[kind](path, notes=notes), notes)
     is_parquet = path.suffix.lower() in (".parquet", ".pq")
     found = read_parquet(path) if is_parquet else read_csv(path)
     return table_rows(found, options, notes)
+
+
+def _in_order(messages: Iterable[Message], notes: list[str]) -> Iterable[Message]:
+    """Returns messages by time; of one time in their own order."""
+    found = list(messages)
+    backwards = sum(a.time_ns > b.time_ns for a, b in itertools.pairwise(found))
+    if backwards:
+        notes.append(f"messages were sorted by time ({backwards} were out of order)")
+        found.sort(key=lambda message: message.time_ns)
+    return found
