@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from playground.checks import CheckEntry, CheckResult, Sightings, read_check
 from playground.client import Payload, payload_of, shown
@@ -21,8 +22,10 @@ from playground.history import History, SignalHistory, history_of
 from playground.message import Message, TopicFilters, matches
 from playground.quantity import say_seconds, seconds
 from playground.recording import Recording
-from playground.run import Result
 from playground.signals import Signals
+
+if TYPE_CHECKING:
+    from playground.run import Result
 
 Subject = Any
 """A signal, a virtual plant, a history, a result, or a recording."""
@@ -178,8 +181,15 @@ def _clock(time_s: float) -> str:
     return text + part
 
 
+def _is_result(subject: Any) -> TypeGuard[Result]:
+    # By its shape: a test that runs no scenario need not import what runs them.
+    return hasattr(subject, "verdict") and isinstance(
+        getattr(subject, "folder", None), Path
+    )
+
+
 def _history_of(subject: Subject, signals: Signals | None) -> History:
-    if isinstance(subject, Result):
+    if _is_result(subject):
         return history_of_result(subject)
     return history_of(subject, signals)
 
@@ -199,7 +209,7 @@ def history_of_result(result: Result) -> History:
 def _recording(subject: Any) -> Recording:
     if isinstance(subject, Recording):
         return subject
-    if isinstance(subject, Result):
+    if _is_result(subject):
         return Recording.open(subject.recording)
     own = getattr(subject, "recording", None)
     return own if isinstance(own, Recording) else Recording.open(subject)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,14 @@ from typing import Any
 
 from playground.document import Document, DocumentError
 from playground.errors import PlaygroundError, closest
-from playground.scenario import Scenario, read_scenario
+from playground.scenario import Scenario, load_scenario, read_scenario
 
 MOST_CELLS = 100_000
 _NUMBER = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s+(\S.*)")
 _OWNERS = ("controllers", "plant", "disturbances", "initial")
 _OWN = tuple(f.name for f in dataclasses.fields(Scenario) if f.init)
-_NOT_RUN = ("matrix", "tags")
-"""Keys of a file that speak of its cells, not of a single run."""
+_NOT_OF_A_RUN = ("extends", "matrix", "monte_carlo")
+"""Keys of a file that speak of other files or of many runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,63 +44,34 @@ class Cell:
     values: Mapping[str, Any]
 
 
-def read_document(source: Path | str | Mapping[str, Any]) -> Document:
-    """Returns a scenario file, or a scenario given as a mapping, unchecked.
+def read(source: Path | str | Mapping[str, Any], *, folder: Path = Path()) -> Scenario:
+    """Returns a scenario from a file, or as it would stand in one.
+
+    Args:
+        source: The file, or what would stand in it.
+        folder: Where files that a mapping names are looked for.
 
     Raises:
+        DocumentError: With every mistake at once.
         FileFormatError: The file is missing or not YAML.
     """
     if isinstance(source, Mapping):
-        return Document("scenario", {"name": "scenario", **source})
-    return Document.read(source)
+        document = Document("scenario", {"name": "scenario", **source})
+        return read_scenario(document, folder=folder)
+    return load_scenario(source)
 
 
-def tags_of(document: Document) -> tuple[str, ...]:
-    """Returns the tags of a scenario: ``tags: [slow, valve]``.
-
-    Raises:
-        DocumentError: They are not a list of names.
-    """
-    tags = document.data.get("tags", []) if isinstance(document.data, Mapping) else []
-    wrong = not isinstance(tags, list) or not all(
-        isinstance(tag, str) and tag.isidentifier() for tag in tags
-    )
-    if wrong:
-        raise DocumentError(
-            document.path,
-            [
-                document.mistake(
-                    ("tags",),
-                    f"{tags!r} is not a list of names.",
-                    "write tags: [slow, valve]; letters, digits and _",
-                )
-            ],
-        )
-    return tuple(tags)
-
-
-def cells_of(document: Document) -> list[Cell]:
+def cells_of(scenario: Scenario) -> list[Cell]:
     """Returns the cells of a scenario's matrix; one without a name if it has none.
 
     Raises:
         DocumentError: The matrix names something that is not there, or a key has
             no values.
     """
-    data = document.data
-    matrix = data.get("matrix") if isinstance(data, Mapping) else None
-    if matrix is None:
+    matrix = scenario.matrix
+    if not matrix:
         return [Cell(name="", values={})]
-    if not isinstance(matrix, Mapping) or not matrix:
-        raise DocumentError(
-            document.path,
-            [
-                document.mistake(
-                    ("matrix",),
-                    f"{matrix!r} names no values.",
-                    "write matrix: {setpoint: [45 degC, 50 degC]}",
-                )
-            ],
-        )
+    document, data = _written(scenario)
     mistakes = []
     axes: dict[str, list[Any]] = {}
     for key, written in matrix.items():
@@ -108,9 +80,7 @@ def cells_of(document: Document) -> list[Cell]:
             axes[str(key)] = _values(written)
         except PlaygroundError as error:
             mistakes.append(document.mistake(("matrix", key), error.problem, error.fix))
-    count = 1
-    for values in axes.values():
-        count *= len(values)
+    count = math.prod(len(values) for values in axes.values())
     if count > MOST_CELLS:
         mistakes.append(
             document.mistake(
@@ -134,35 +104,41 @@ def cells_of(document: Document) -> list[Cell]:
     ]
 
 
-def scenario_with(
-    document: Document, values: Mapping[str, Any], *, folder: Path = Path()
-) -> Scenario:
-    """Returns the scenario of a file with some values changed.
+def changed(scenario: Scenario, values: Mapping[str, Any]) -> Scenario:
+    """Returns the scenario of a single run, with some values changed.
 
     Args:
-        document: Of the file.
+        scenario: As it was written.
         values: What is changed, by key; see the top of this module.
-        folder: Where files that it names are looked for.
 
     Raises:
         DocumentError: With every mistake in the file, each with its line.
         PlaygroundError: A key is not there, or there several times.
     """
-    data = document.data
-    if not isinstance(data, Mapping):
-        return read_scenario(document, folder=folder)
-    changed = {key: copy.deepcopy(v) for key, v in data.items() if key not in _NOT_RUN}
+    document, written = _written(scenario)
+    data = {
+        key: copy.deepcopy(value)
+        for key, value in written.items()
+        if key not in _NOT_OF_A_RUN
+    }
     for key, value in values.items():
-        # A quantity is text in a file; of the keys of a scenario only a few are
-        # numbers.
-        *way, last = _place(changed, key)
-        here: Any = changed
+        *way, last = _place(data, key)
+        here: Any = data
         for step in way:
             here = here[step]
         here[last] = value
     return read_scenario(
-        Document(document.path, changed, document.lines), folder=folder
+        Document(document.path, data, document.lines), folder=scenario.origin.folder
     )
+
+
+def _written(scenario: Scenario) -> tuple[Document, Mapping[str, Any]]:
+    document = scenario.origin.document
+    if document is None:
+        plain = scenario.plain()
+        return Document(f"scenario {scenario.name!r}", plain), plain
+    data: Mapping[str, Any] = document.data
+    return document, {"name": scenario.name, **data}
 
 
 def _values(written: Any) -> list[Any]:

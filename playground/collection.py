@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from playground.assertions import explained, history_of_result
-from playground.cells import Cell, cells_of, read_document, scenario_with, tags_of
-from playground.document import Document
+from playground.cells import Cell, cells_of, changed
 from playground.errors import PlaygroundError
 from playground.evidence import Keeper, keeper_of_run, shortest
 from playground.history import History
 from playground.quantity import say_seconds
 from playground.run import REPORT, Result, run
+from playground.scenario import Scenario, load_scenario
 
 
 class ScenarioFile(pytest.File):
@@ -36,23 +36,23 @@ class ScenarioFile(pytest.File):
         Raises:
             CollectError: The file is wrong; with every mistake and its line.
         """
+        _let_import_from(self.config.rootpath)
         try:
-            document = read_document(self.path)
-            tags = tags_of(document)
-            cells = cells_of(document)
-            # Each cell is read again when it runs; this finds mistakes in time.
-            first = scenario_with(document, cells[0].values, folder=self.path.parent)
+            scenario = load_scenario(self.path)
+            cells = cells_of(scenario)
         except PlaygroundError as error:
             raise self.CollectError(str(error)) from None
-        for tag in tags:
+        for tag in scenario.tags:
             self.config.addinivalue_line("markers", f"{tag}: tag of a scenario")
         for cell in cells:
             item = ScenarioItem.from_parent(
-                self, name=cell.name or first.name, document=document, cell=cell
+                self, name=cell.name or scenario.name, scenario=scenario, cell=cell
             )
             item.add_marker(pytest.mark.scenario(str(self.path)))
-            for tag in tags:
+            for tag in scenario.tags:
                 item.add_marker(tag)
+            # As -k allows no '=' in a word.
+            item.extra_keyword_matches.update(cell.name.replace("=", ":").split("-"))
             yield item
 
 
@@ -64,9 +64,9 @@ class ScenarioItem(pytest.Item):
         kept_at: Where it was kept.
     """
 
-    def __init__(self, *, document: Document, cell: Cell, **more: Any) -> None:
+    def __init__(self, *, scenario: Scenario, cell: Cell, **more: Any) -> None:
         super().__init__(**more)
-        self.document = document
+        self.scenario = scenario
         self.cell = cell
         self.keepers: list[Keeper] = []
         self.kept_at: Path | None = None
@@ -78,13 +78,8 @@ class ScenarioItem(pytest.Item):
         Raises:
             ScenarioFailed: A check failed, or never came to bear.
         """
-        # A scenario may name the user's own module:Class.
-        root = str(self.config.rootpath)
-        if root not in sys.path:
-            sys.path.insert(0, root)
-        scenario = scenario_with(
-            self.document, self.cell.values, folder=self.path.parent
-        )
+        _let_import_from(self.config.rootpath)
+        scenario = changed(self.scenario, self.cell.values)
         self._folder = Path(tempfile.mkdtemp(prefix="playground-"))
         result = run(scenario, out=self._folder / "run")
         again = f"pytest {shlex.quote(self.nodeid)}"
@@ -118,6 +113,12 @@ class ScenarioItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Returns where the item stands and how it is called."""
         return self.path, None, self.name
+
+
+def _let_import_from(folder: Path) -> None:
+    """Lets scenarios name ``module:Class`` of the user's own project."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 
 class ScenarioFailed(Exception):  # noqa: N818 - reads as a sentence

@@ -12,10 +12,13 @@ import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from playground.recording import Recording
-from playground.run import RESOLVED, Result
-from playground.scenario import Scenario, dump, moved
+
+if TYPE_CHECKING:
+    from playground.run import Result
+    from playground.scenario import Scenario
 
 FOLDER = Path(".playground") / "failures"
 KEPT = 50
@@ -90,6 +93,8 @@ def keeper_of_run(result: Result, scenario: Scenario, name: str, again: str) -> 
 
     def keep_run(folder: Path) -> None:
         from playground.report import write_report
+        from playground.run import RESOLVED
+        from playground.scenario import dump, moved
 
         target = folder / name if name else folder
         shutil.copytree(result.folder, target, dirs_exist_ok=True)

@@ -474,7 +474,7 @@ def run_scenario(
     a `Scenario`. Without one, that of the mark. Keywords change its values: keys of
     the scenario and parameters of its parts.
     """
-    from playground.cells import read_document, scenario_with
+    from playground.cells import changed, read
     from playground.evidence import keeper_of_run
     from playground.run import run
     from playground.scenario import Scenario
@@ -502,15 +502,12 @@ def run_scenario(
             changes = {**mark.kwargs, **changes}
         changes = {**seeded, **changes}
         if isinstance(source, Scenario):
-            scenario = source.replace(**changes)
+            scenario = source
+        elif isinstance(source, str) or hasattr(source, "__fspath__"):
+            scenario = read(_find(request, source, "scenarios"))
         else:
-            folder = request.path.parent
-            if isinstance(source, str) or hasattr(source, "__fspath__"):
-                path = _find(request, source, "scenarios")
-                document, folder = read_document(path), path.parent
-            else:
-                document = read_document(source)
-            scenario = scenario_with(document, changes, folder=folder)
+            scenario = read(source, folder=request.path.parent)
+        scenario = changed(scenario, changes)
         name = "run" if count == 1 else f"run-{count}"
         result = run(scenario, out=tmp_path / name)
         _keeper(
