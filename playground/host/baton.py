@@ -75,6 +75,7 @@ class Strand:
     __slots__ = (
         "ended",
         "go",
+        "idle",
         "number",
         "parked",
         "real_ident",
@@ -90,6 +91,8 @@ class Strand:
         self.parked = False
         self.woken = WOKEN
         self.real_ident = 0
+        self.idle: object = None
+        """The network client for which it waits, if that is all it does."""
         self.ended: list[Callable[[], object]] = []
         """Called when the thread has ended, while it still holds the baton."""
 
@@ -119,10 +122,16 @@ class Baton:
         self.on_interrupt: Callable[[], object] = lambda: None
         """Runs pending signal handlers, in the main thread."""
         self.interrupted = False
+        self.silent_until: Callable[[Any, int], int] = lambda client, deadline: deadline
+        """Until when an idle strand that wakes at an instant says nothing."""
+        self.on_broken_promise: Callable[[], object] = lambda: None
+        """Is called when an idle strand has said something all the same."""
         self._channel: Channel | None = None
         self._out: list[Action] = []
         self._urgent = False
         self._alone = 0
+        self._told: tuple[int, int, list[Action]] | None = None
+        """What the run has said; we have not come to that instant yet."""
         self._sleepers: list[tuple[int, int, Sleeper, int]] = []
         self._order = count()
         self._numbers = count(2)
@@ -163,16 +172,35 @@ class Baton:
         assert self._channel is not None
         try:
             self._channel.send(self.now, next_ns, self._out)
-            now, self.until, actions = self._channel.receive()
+            self._told = self._channel.receive()
         except (EOFError, OSError):
             _exit_process(0)  # The run is gone; nobody is left to tell.
         self._out.clear()
         self._urgent = False
         self._alone = 0
-        if now > self.now:
-            self.now = now
+        # First come the wake-ups before it, which nobody will have noticed.
+        self.until = self._told[0]
+
+    def _arrive(self, told: tuple[int, int, list[Action]]) -> None:
+        """Takes what the run has said, at the instant for which it was said."""
+        if self._urgent:
+            self.on_broken_promise()
+        now, self.until, actions = told
+        self._told = None
+        self.now = max(self.now, now)
         for kind, number, data in actions:
             self.on_action[kind](number, data)
+
+    def _silent_until(self) -> int:
+        """Returns an instant before which nobody outside will notice us."""
+        first = NEVER
+        for due, _, sleeper, ticket in self._sleepers:
+            if due < first and sleeper.ticket == ticket:
+                idle = getattr(sleeper, "idle", None)
+                if idle is not None:
+                    due = self.silent_until(idle, due)
+                first = min(first, due)
+        return first
 
     # ------------------------------------------------------------- waiting
 
@@ -210,13 +238,18 @@ class Baton:
         heappush(sleepers, (deadline, next(self._order), sleeper, sleeper.ticket))
 
     def park(
-        self, deadline: int | None = None, queue: deque[Ticket] | None = None
+        self,
+        deadline: int | None = None,
+        queue: deque[Ticket] | None = None,
+        *,
+        idle: object = None,
     ) -> int:
         """Gives the baton away until woken, or until ``deadline``.
 
         Args:
             deadline: Instant; None waits without end.
             queue: Where the ticket is left for whoever is to wake this thread.
+            idle: See `Strand.idle`.
 
         Returns:
             `WOKEN`, `TIMED_OUT` or, in the main thread only, `INTERRUPTED`:
@@ -228,6 +261,7 @@ class Baton:
         elif deadline is None or deadline > self.now:
             self._spins = 0  # It waits in earnest.
         me.parked = True
+        me.idle = idle
         if queue is not None:
             queue.append((me, me.ticket))
         if deadline is not None:
@@ -274,11 +308,15 @@ class Baton:
                 heappop(sleepers)
             due = sleepers[0][0] if sleepers else NEVER
             if due > self.now:
-                if due >= self.until or self._urgent or self._alone >= MOST_ALONE:
-                    self._report(due)
-                else:
+                alone = not self._urgent and self._alone < MOST_ALONE
+                if due < self.until and (alone or self._told is not None):
                     self.now = due
                     self._alone += 1
+                elif self._told is not None:
+                    self._arrive(self._told)
+                else:
+                    self._report(self._silent_until())
+                    continue
             self._wake_due()
         return ready.popleft()
 

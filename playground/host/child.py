@@ -80,6 +80,10 @@ class _Program:
         )
         self.output = Output()
         self.interrupts = Interrupts(self._die)
+        BATON.on_broken_promise = lambda: self.allowance.note(
+            "A network loop spoke while it was thought to be idle; what it said is "
+            "late by up to a keep-alive."
+        )
 
     def run(self) -> NoReturn:
         """Executes the program to its end and reports its exit code."""

@@ -70,8 +70,8 @@ class Ensemble:
 
     def rearm(self) -> None:
         """Sets the alarm to the earliest instant at which a member is due."""
-        if self._busy:
-            return
+        if self._busy or self._alarm_ns <= self.now_ns():
+            return  # Earlier than now it cannot be.
         due = min((each.due_ns() for each in self.members), default=NEVER)
         if due == self._alarm_ns:
             return

@@ -8,13 +8,17 @@ import errno
 import os
 import select as select_module
 import selectors
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from playground.host.baton import BATON
+from playground.host.idle import IdleLoops
 from playground.host.network import FIRST_FD, NETWORK
 from playground.host.replacement import Replacements
 from playground.host.sockets import VirtualSocket
+
+_IDLE = IdleLoops()
 
 
 def _find(waited_for: Any) -> VirtualSocket | None:
@@ -55,10 +59,11 @@ def select(
         elif deadline is not None and BATON.now >= deadline:
             return [], [], []
         watched = [sock for _, sock in (*readers, *writers) if sock is not None]
+        idle = None if deadline is None else _IDLE.client(sys._getframe(1))
         ticket = BATON.ticket()
         for sock in watched:
             sock.waiting.append(ticket)
-        BATON.park(deadline)
+        BATON.park(deadline, idle=idle)
         for sock in watched:
             # Whoever has stirred has forgotten it already.
             if ticket in sock.waiting:
@@ -108,6 +113,7 @@ def _epoll(sizehint: int = -1, flags: int = 0) -> Poll:
 
 def install(replacements: Replacements) -> None:
     """Replaces what waits for sockets."""
+    BATON.silent_until = _IDLE.silent_until
     put = replacements.put
     put(select_module, "select", select)
     put(select_module, "poll", Poll)
