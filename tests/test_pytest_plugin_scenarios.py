@@ -115,6 +115,8 @@ never temp > 60 degC: is not so
   messages around it:
     0:09:56  tank/temp  62.93788721
     0:09:57  tank/temp  62.97828266
+    0:09:58  tank/temp  63.01863771
+    0:09:59  tank/temp  63.0589524
 
 when temp > 90 degC, then heat == 0, within 1min: cannot be said
   its 'when' never came about
