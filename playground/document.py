@@ -111,6 +111,16 @@ class Document:
             raise DocumentError(path, reader.mistakes)
         return cls(path, data, reader.lines)
 
+    def over(self, base: Document) -> Document:
+        """Returns this document laid over another; the key ``extends`` goes.
+
+        Blocks are merged key by key; anything else replaces what is below it.
+        """
+        lines = dict(base.lines)
+        data = _laid_over(self.data, base.data, (), self.lines, lines)
+        data.pop("extends", None)
+        return Document(self.path, data, lines)
+
     def line(self, place: Place) -> int:
         """Returns the line of a place, or of the nearest thing around it."""
         return self._find(place)[1]
@@ -330,6 +340,27 @@ class Document:
             self.mistake(place, f"{_seen(data)} should be {_shape(type_)}.", fix)
         )
         return None
+
+
+def _laid_over(
+    upper: Mapping[Any, Any],
+    lower: Any,
+    place: Place,
+    lines: Mapping[Place, tuple[str, int]],
+    merged: dict[Place, tuple[str, int]],
+) -> dict[Any, Any]:
+    result = dict(lower) if isinstance(lower, Mapping) else {}
+    for key, value in upper.items():
+        here = (*place, key)
+        below = result.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            result[key] = _laid_over(value, below, here, lines, merged)
+            continue
+        result[key] = value
+        for gone in [p for p in merged if p[: len(here)] == here]:
+            del merged[gone]
+        merged.update((p, at) for p, at in lines.items() if p[: len(here)] == here)
+    return result
 
 
 def key_of(name: str) -> str:

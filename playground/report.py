@@ -39,6 +39,8 @@ from playground.trajectory import Array, Traces
 BUCKETS = 1200
 """Spans of a plot; each shows the least and the greatest value in it."""
 PER_PANEL = 6
+MOST_MARKS = 40
+"""So many events are marked in the plots."""
 WORST = 6
 """So many failed checks get a plot of their own."""
 EXCERPT = 12
@@ -87,7 +89,7 @@ def render(
         origin_ns=setup.start_ns,
         end_s=setup.duration_s,
     )
-    plots = _Plots(setup, traces)
+    plots = _Plots(setup, traces, result.get("events", []))
     overview = plots.overview(result["checks"])
     failures = [
         (check, plots.around(check))
@@ -112,12 +114,15 @@ def render(
     ]
     if result["kpis"]:
         sections += ["<h2>Key figures</h2>", _kpis(result["kpis"])]
+    if result.get("events"):
+        sections += ["<h2>Events</h2>", _events(result["events"])]
     if worst:
         sections += ["<h2>What went wrong</h2>", worst]
     sections += [
         "<h2>Signals</h2>",
         "<p class=hint>Drag to pan, wheel to zoom; all plots move together. A click "
-        "on a name in a legend hides it. The grey part is the warm-up.</p>",
+        "on a name in a legend hides it. Grey: warm-up; dotted: events; dashed: worst "
+        "instants.</p>",
         divs["overview"],
         "<h2>Again</h2>",
         f"<pre>{_text(again)}</pre>",
@@ -191,10 +196,29 @@ def _kpis(kpis: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         f"<tr><td>{_text(kpi['name'])}</td>"
         f"<td class=number>{_figure(kpi['value'], kpi['unit'])}</td>"
+        f"<td class=number>{_beside(kpi)}</td>"
         f"<td>{_text(kpi['about'])}</td></tr>"
         for kpi in kpis
     ]
-    return _table(("figure", "value", ""), rows)
+    compared = any(kpi.get("baseline") is not None for kpi in kpis)
+    return _table(("figure", "value", "baseline" if compared else "", ""), rows)
+
+
+def _beside(kpi: Mapping[str, Any]) -> str:
+    baseline = kpi.get("baseline")
+    if baseline is None:
+        return ""
+    share = f" ({kpi['value'] / baseline:.1%})" if baseline and kpi["value"] else ""
+    return _figure(baseline, kpi["unit"]) + share
+
+
+def _events(events: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        f"<tr><td class=number>{say_seconds(event['at_s'])}</td>"
+        f"<td>{_text(event['text'])}</td></tr>"
+        for event in events
+    ]
+    return _table(("at", "what happened"), rows)
 
 
 def _table(head: Iterable[str], rows: Iterable[str]) -> str:
@@ -251,8 +275,11 @@ def _excerpt(recording: Recording, setup: Setup, at_s: float) -> str:
 class _Plots:
     """The plots of a run; those of the overview share their time axis."""
 
-    def __init__(self, setup: Setup, traces: Traces) -> None:
+    def __init__(
+        self, setup: Setup, traces: Traces, events: Sequence[Mapping[str, Any]]
+    ) -> None:
         self.setup = setup
+        self.events = events[:MOST_MARKS]
         self.traces = traces
         self._crosshair = CrosshairTool(dimensions="height", visible=False)
         self.origin_ms = setup.start_ns / 1e6
@@ -362,6 +389,15 @@ class _Plots:
                     fill_color="#888888",
                     fill_alpha=0.12,
                     level="underlay",
+                )
+            )
+        for event in self.events:
+            plot.add_layout(
+                Span(
+                    location=self._ms(event["at_s"]),
+                    dimension="height",
+                    line_color="#9a6700",
+                    line_dash="dotted",
                 )
             )
         names = {signal.name for signal in signals}

@@ -1,0 +1,188 @@
+"""Run a scenario: the one place where all parts meet.
+
+Plant, controllers and disturbances meet on a bus; what they publish is a recording
+like any other, and checks and KPIs are judged on that recording. On the transport
+``local`` nothing but the scenario decides what is in it: no wall clock, no machine,
+no order of a set, so equal scenarios give equal SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from playground import __version__
+from playground.errors import PlaygroundError
+from playground.recording import Recording, RecordingWriter
+from playground.run.judging import judge, judge_limit, verdict_of
+from playground.run.result import (
+    BASELINE,
+    RECORDING,
+    REPORT,
+    RESOLVED,
+    RESULT,
+    KpiResult,
+    Result,
+)
+from playground.run.simulation import Course, simulate
+from playground.scenario import Scenario, Setup, dump, moved
+
+__all__ = [
+    "BASELINE",
+    "RECORDING",
+    "REPORT",
+    "RESOLVED",
+    "RESULT",
+    "KpiResult",
+    "Result",
+    "check_folder",
+    "judge",
+    "judge_limit",
+    "key_of",
+    "run",
+    "simulate",
+    "verdict_of",
+]
+
+
+def run(
+    scenario: Scenario,
+    *,
+    out: Path | str | None = None,
+    transport: str = "local",
+    speed: float = 1.0,
+) -> Result:
+    """Runs a scenario, in virtual time on the local bus by default.
+
+    Args:
+        scenario: What to run.
+        out: Folder of the results, by default ``runs/NAME``. It is written as
+            a whole or not at all; results of an earlier run are replaced.
+        transport: ``local``, ``lockstep`` (a broker in virtual time) or
+            ``realtime`` (a broker in wall time).
+        speed: Seconds of plant time in a second of wall time, of ``realtime``.
+
+    Raises:
+        DocumentError: The scenario is wrong.
+        PlaygroundError: The folder holds something else.
+    """
+    setup = scenario.prepare()
+    folder = Path("runs") / scenario.name if out is None else Path(out)
+    check_folder(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        half = Path(
+            tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent.resolve())
+        )
+    except OSError as error:
+        raise PlaygroundError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            "name a folder in a place that you may write to",
+        ) from error
+    try:
+        half.chmod(0o755)
+        result = _run_into(setup, half, folder, transport, speed)
+        _put(half, folder)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+    return result
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that holds something other than an earlier run.
+
+    Raises:
+        PlaygroundError: It does.
+    """
+    if folder.is_dir():
+        if any(folder.iterdir()) and not (folder / RESULT).exists():
+            raise PlaygroundError(
+                f"The folder {folder} holds other things than a run.",
+                "name a new folder with -o",
+            )
+    elif folder.exists():
+        raise PlaygroundError(f"{folder} is a file.", "name a new folder with -o")
+
+
+def _put(half: Path, folder: Path) -> None:
+    """Gives the finished folder its name; an earlier one goes only then."""
+    earlier = None
+    if folder.exists():
+        earlier = Path(
+            tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent.resolve())
+        )
+        folder.replace(earlier)
+    half.replace(folder)
+    if earlier is not None:
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _run_into(
+    setup: Setup, half: Path, folder: Path, transport: str, speed: float
+) -> Result:
+    scenario = setup.scenario
+    resolved = moved(scenario, folder.resolve())
+    began = time.perf_counter()
+    recording, course = _record(setup, half / RECORDING, transport, speed)
+    wall_s = time.perf_counter() - began
+    baseline = {}
+    if setup.baseline is not None:
+        other = setup.baseline.prepare()
+        (half / BASELINE).mkdir()
+        before, _ = _record(other, half / BASELINE / RECORDING, transport, speed)
+        baseline = {kpi.name: kpi.value for kpi in judge(other, before)[1]}
+    checks, kpis = judge(setup, recording, baseline=baseline)
+    checks = (*course.found, *checks)
+    result = Result(
+        scenario=scenario.name,
+        verdict=verdict_of(checks),
+        checks=checks,
+        kpis=kpis,
+        events=course.events,
+        sha256=recording.sha256,
+        messages=recording.count,
+        duration_s=setup.duration_s,
+        wall_s=wall_s,
+        seed=scenario.seed,
+        folder=folder,
+    )
+    comment = (
+        f"What was run, defaults written out; playground {__version__}.\n"
+        f"'playground run' on this file gives the message log {result.sha256}."
+    )
+    (half / RESOLVED).write_text(dump(resolved, comment=comment), encoding="utf-8")
+    (half / RESULT).write_text(
+        json.dumps(result.plain(), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    return result
+
+
+def _record(
+    setup: Setup, path: Path, transport: str, speed: float
+) -> tuple[Recording, Course]:
+    metadata = {
+        "start_ns": setup.start_ns,
+        "end_ns": setup.start_ns + round(setup.duration_s * 1e9),
+        "scenario": setup.scenario.plain(),
+        "files": dict(setup.files),
+        "key": key_of(setup),
+        "session": "simulated",
+        "transport": transport,
+    }
+    with RecordingWriter(path, metadata=metadata, journal=False) as writer:
+        course = simulate(setup, writer, transport=transport, speed=speed)
+    return Recording.open(path), course
+
+
+def key_of(setup: Setup) -> str:
+    """Returns a hash of all that decides about the run, machine excepted."""
+    plain = setup.scenario.plain()
+    text = json.dumps(
+        [plain, dict(setup.files), __version__], sort_keys=True, default=str
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,135 @@
+"""How a run came out, and the files it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from playground import __version__
+from playground.checks import CheckResult, Verdict
+from playground.errors import ExitCode
+from playground.quantity import say_seconds
+
+RECORDING = "run.parquet"
+RESOLVED = "scenario.resolved.yaml"
+RESULT = "result.json"
+REPORT = "report.html"
+BASELINE = "baseline"
+"""Folder, in that of the run, of the run it is compared with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KpiResult:
+    """How a KPI came out.
+
+    Attributes:
+        name: Of the KPI.
+        value: None where there was nothing to compute it from.
+        unit: Of the value.
+        about: A few words for people.
+        baseline: The same figure of the baseline, where there is one.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    about: str = ""
+    baseline: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a run came out.
+
+    Attributes:
+        scenario: Its name.
+        verdict: ``fail`` if a check failed, else ``untested`` if one never came
+            to bear, else ``pass``.
+        checks: Every check, limits of KPIs included.
+        kpis: Every KPI.
+        events: When each event of the scenario happened, seconds, and what it was.
+        sha256: Of the message log; equal runs have equal hashes.
+        messages: How many were published.
+        duration_s: Seconds of plant time.
+        wall_s: Seconds it took; never part of a comparison.
+        seed: Of the run.
+        folder: Where it was written.
+    """
+
+    scenario: str
+    verdict: Verdict
+    checks: tuple[CheckResult, ...]
+    kpis: tuple[KpiResult, ...]
+    sha256: str
+    messages: int
+    duration_s: float
+    wall_s: float
+    seed: int
+    folder: Path
+    events: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a command answers to the shell."""
+        return {
+            "pass": ExitCode.GOOD,
+            "fail": ExitCode.NOT_SO,
+            "untested": ExitCode.UNDECIDED,
+        }[self.verdict]
+
+    @property
+    def recording(self) -> Path:
+        """The recording of the run."""
+        return self.folder / RECORDING
+
+    def lines(self) -> list[str]:
+        """Returns it as lines for a terminal."""
+        sign = {"pass": "pass", "fail": "FAIL", "untested": "????"}
+        lines = [
+            f"{self.scenario}: {self.verdict.upper()}",
+            f"{say_seconds(self.duration_s)} of plant time in {self.wall_s:.2f} s, "
+            f"{self.messages:,} messages, seed {self.seed}",
+        ]
+        for check in self.checks:
+            margin = f"margin {_figure(check.margin, check.unit)}"
+            parts = [check.name] if check.margin is None else [check.name, margin]
+            if check.worst_s is not None and check.verdict == "fail":
+                parts.append(f"worst at {say_seconds(check.worst_s)}")
+            if check.detail:
+                parts.append(check.detail)
+            lines.append(f"  {sign[check.verdict]}  {'; '.join(parts)}")
+        width = max((len(kpi.name) for kpi in self.kpis), default=0)
+        lines.extend(
+            f"  {kpi.name:<{width}}  {_figure(kpi.value, kpi.unit)}"
+            + (
+                f"  (baseline {_figure(kpi.baseline, kpi.unit)})"
+                if kpi.baseline is not None
+                else ""
+            )
+            for kpi in self.kpis
+        )
+        lines.append(f"sha256 {self.sha256}")
+        return lines
+
+    def plain(self) -> dict[str, Any]:
+        """Returns it as it stands in ``result.json``."""
+        return {
+            "scenario": self.scenario,
+            "verdict": self.verdict,
+            "sha256": self.sha256,
+            "messages": self.messages,
+            "duration_s": self.duration_s,
+            "seed": self.seed,
+            "checks": [asdict(check) for check in self.checks],
+            "kpis": [asdict(kpi) for kpi in self.kpis],
+            "events": [{"at_s": at_s, "text": text} for at_s, text in self.events],
+            "wall_s": self.wall_s,
+            "version": __version__,
+        }
+
+
+def _figure(value: float | None, unit: str | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" + ("" if unit in (None, "1") else f" {unit}")

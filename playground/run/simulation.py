@@ -1,0 +1,255 @@
+"""Let the parts of a scenario meet in virtual time."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from playground.bus import Bus, Connection, LocalBus, OnMessage
+from playground.checks import CheckResult
+from playground.clock import Phase, VirtualClock
+from playground.controllers.loop import ControlLoop
+from playground.errors import PlaygroundError
+from playground.faults import Fault, FaultyBus
+from playground.message import Message
+from playground.plants.device import Device
+from playground.recording import Recording, RecordingWriter
+from playground.run.events import Events
+from playground.scenario import Disturbance, Replayed, Setup
+
+_RECORDED = ("publish", "will")
+
+
+class _Log:
+    """Takes what the bus shows and hands publications and wills to the writer."""
+
+    def __init__(self, writer: RecordingWriter) -> None:
+        self._writer = writer
+        self.taken: list[Message] = []
+        self.observe = self.taken.append
+
+    def flush(self) -> None:
+        self._writer.extend(
+            [message for message in self.taken if message.kind in _RECORDED]
+        )
+        self.taken.clear()
+
+
+@contextlib.contextmanager
+def _meeting_place(
+    setup: Setup, transport: str, speed: float
+) -> Iterator[
+    tuple[VirtualClock, Bus, Callable[[OnMessage], None], Callable[[], None]]
+]:
+    """Opens clock and bus, and says how to observe it and how to end."""
+    if transport == "local":
+        # Without the modules of the brokers, which take a quarter of a second.
+        clock = VirtualClock(setup.start_ns)
+        bus = LocalBus(clock)
+        yield clock, bus, bus.observe, lambda: None
+        return
+    from playground import transport as transports
+
+    if transport == "lockstep":
+        place = transports.lockstep(setup.start_ns)
+    elif transport == "realtime":
+        place = transports.realtime(setup.start_ns, speed=speed)
+    else:
+        raise PlaygroundError(
+            f"There is no transport {transport!r}.", "write local, lockstep or realtime"
+        )
+    with place as opened:
+        yield opened.clock, opened.bus, opened.observe, opened.finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What happened in a run besides its messages.
+
+    Attributes:
+        found: What was found about hosted programs, as failed checks.
+        events: When each event happened, seconds, and what it was.
+    """
+
+    found: tuple[CheckResult, ...]
+    events: tuple[tuple[float, str], ...]
+
+
+def simulate(
+    setup: Setup,
+    writer: RecordingWriter,
+    *,
+    transport: str = "local",
+    speed: float = 1.0,
+) -> Course:
+    """Lets the parts meet until the run is over; all they publish is written.
+
+    Args:
+        setup: The parts.
+        writer: Takes the log.
+        transport: ``local``, ``lockstep`` or ``realtime``.
+        speed: Of ``realtime``.
+
+    Returns:
+        What happened on the way.
+
+    Raises:
+        PlaygroundError: A program is to take part where it cannot.
+    """
+    scenario = setup.scenario
+    log = _Log(writer)
+    with (
+        _meeting_place(setup, transport, speed) as (clock, bus, observe, finish),
+        contextlib.ExitStack() as hosted,
+    ):
+        observe(log.observe)
+        faulty = None
+        meeting: Bus = bus
+        if any(isinstance(event.action, Fault) for event in setup.events):
+            meeting = faulty = FaultyBus(bus, clock, seed=_seed(scenario.seed, -1))
+        outside = bus.connect("scenario")
+        for kept in setup.retained:
+            outside.publish(kept.topic, kept.payload.encode(), retain=True)
+        Device(setup.plant, meeting, clock, seed=scenario.seed)
+        for number, (client_id, controller) in enumerate(setup.controllers):
+            ControlLoop(
+                controller,
+                setup.signals,
+                meeting,
+                clock,
+                seed=_seed(scenario.seed, number),
+                client_id=client_id,
+            )
+        for signal, value in setup.initial:
+            outside.publish(signal.topic, signal.encode(value))
+        programs = _host(setup, bus, clock, hosted)
+        for disturbance in setup.disturbances:
+            clock.process(_disturb(disturbance, outside, clock, setup.duration_s))
+        for replayed in setup.replayed:
+            clock.process(_replay(replayed, outside, clock, setup.duration_s))
+        events = Events(setup, outside, bus, clock, faulty, programs)
+        # A million messages are not kept in memory until the end.
+        clock.every(600.0, log.flush, phase=Phase.OBSERVER)
+        with _rare_collections():
+            clock.run(until=setup.duration_s)
+        hosted.close()
+        finish()
+        log.flush()
+        found = tuple(
+            CheckResult(
+                name=f"program {program.name}",
+                verdict="fail",
+                worst_s=min(finding.time_s, setup.duration_s),
+                detail=f"{finding.kind}: {finding.text}",
+            )
+            for program in programs.values()
+            for finding in program.findings
+            if finding.is_mistake
+        )
+        return Course(found=found, events=tuple(events.happened))
+
+
+def _host(
+    setup: Setup, bus: Bus, clock: VirtualClock, stack: contextlib.ExitStack
+) -> dict[str, Any]:
+    """Starts the programs of a scenario; returns them by name."""
+    if not setup.programs:
+        return {}
+    if not isinstance(bus, LocalBus):
+        raise PlaygroundError(
+            "The programs of a scenario take part on the transport local only.",
+            "leave --transport out; outside, start them yourself",
+        )
+    from playground.host import Hosted
+
+    return {
+        program.name: stack.enter_context(
+            Hosted(
+                list(program.command),
+                bus,
+                clock,
+                name=program.name,
+                seed=setup.scenario.seed,
+                cwd=program.folder,
+                env=program.env,
+                timezone=program.timezone,
+                start_s=program.start_s,
+            )
+        )
+        for program in setup.programs
+    }
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Has the garbage collector look less often.
+
+    A run makes millions of tuples and no cycles; looking through them again and
+    again takes a tenth of the time.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _seed(seed: int, number: int) -> int:
+    """Returns a seed of its own for each part, the same on every machine."""
+    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+    return int.from_bytes(digest[:4], "little")
+
+
+def _disturb(
+    disturbance: Disturbance,
+    outside: Connection,
+    clock: VirtualClock,
+    duration_s: float,
+) -> Generator[Any, Any, None]:
+    table, signal = disturbance.table, disturbance.signal
+    if disturbance.period_s:
+        count = math.ceil(duration_s / disturbance.period_s)
+        instants = np.arange(count, dtype=np.float64) * disturbance.period_s
+    else:
+        instants = np.concatenate([[0.0], table.times_s[table.times_s > 0]])
+    said: bytes | None = None
+    values = table.at(instants)
+    for at_s, value in zip(instants.tolist(), values.tolist(), strict=True):
+        if at_s >= duration_s:
+            return
+        yield clock.at(at_s, phase=Phase.DISTURBANCE)
+        payload = signal.encode(value)
+        if payload != said:
+            said = payload
+            outside.publish(signal.topic, payload)
+
+
+def _replay(
+    replayed: Replayed, outside: Connection, clock: VirtualClock, duration_s: float
+) -> Generator[Any, Any, None]:
+    """Publishes the messages of a recording, counted from its start."""
+    recording = Recording.open(replayed.path)
+    origin_ns = recording.start_ns
+    for message in recording.messages(topics=replayed.topics):
+        at_s = (message.time_ns - origin_ns) / 1e9
+        if at_s >= duration_s:
+            return
+        if message.kind != "publish":
+            continue
+        if at_s > clock.now or not at_s:
+            yield clock.at(at_s, phase=Phase.DISTURBANCE)
+        outside.publish(
+            message.topic,
+            message.payload,
+            qos=message.qos,
+            retain=message.retain,
+            properties=message.properties,
+        )

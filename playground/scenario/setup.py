@@ -1,0 +1,613 @@
+"""From what was written to parts that can meet: plant, controllers, checks, KPIs.
+
+`Preparation` goes through a scenario once and notes everything that is wrong
+with it, each at its line, so that a person mends a file in one go.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from playground.checks import Check, read_check
+from playground.clock import from_iso
+from playground.controllers import BUILT_IN as CONTROLLERS
+from playground.controllers import Controller
+from playground.document import Document, DocumentError, Mistake, Place
+from playground.errors import PlaygroundError, closest
+from playground.expression import parse
+from playground.faults import read_fault
+from playground.kpis import Kpi, Limit, read_kpi, read_limit
+from playground.message import check_filter, check_topic
+from playground.parameters import build, load_class
+from playground.plants import plant_class
+from playground.quantity import quantity, seconds
+from playground.scenario.entries import (
+    EventEntry,
+    ProgramEntry,
+    PublishEntry,
+    Scenario,
+    found,
+    one_key,
+)
+from playground.scenario.parts import Disturbance, Event, Program, Replayed, Setup
+from playground.signals import Signal, Signals, load_signals
+from playground.table import read_table
+
+
+class Preparation:
+    """Makes the parts of a scenario and collects what is wrong."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.folder = scenario.origin.folder
+        self.document = scenario.origin.document or Document(
+            f"scenario {scenario.name!r}", scenario.plain()
+        )
+        self.mistakes: list[Mistake] = []
+        self.files: dict[str, str] = {}
+
+    def _attempt(
+        self, place: Place, action: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        """Returns what the action returns; a mistake is noted at the place."""
+        try:
+            return action(*arguments)
+        except DocumentError as error:
+            if error.path == self.document.path:
+                self.mistakes.extend(error.mistakes)
+            else:
+                self.mistakes.extend(
+                    dataclasses.replace(m, path=m.path or error.path)
+                    for m in error.mistakes
+                )
+        except PlaygroundError as error:
+            self.mistakes.append(self.document.mistake(place, error.problem, error.fix))
+        return None
+
+    def setup(self) -> Setup:
+        """Makes all parts; see `Scenario.prepare`."""
+        scenario = self.scenario
+        if not scenario.name or set(scenario.name) & set('/\\:*?"<>| \t\n'):
+            self._wrong(
+                ("name",),
+                f"{scenario.name!r} cannot name a folder.",
+                "use letters, digits, - and _",
+            )
+        duration_s = self._duration(("duration",), scenario.duration) or 0.0
+        warm_up_s = self._duration(("warm_up",), scenario.warm_up) or 0.0
+        if duration_s and warm_up_s >= duration_s:
+            self._wrong(
+                ("warm_up",),
+                f"{scenario.warm_up} leaves nothing of a run of {scenario.duration} to "
+                "judge.",
+                "make the duration longer; it includes the warm-up",
+            )
+        elif not duration_s and not self.mistakes:
+            self._wrong(("duration",), "a run of no length shows nothing.")
+        try:
+            start_ns = from_iso(scenario.start)
+        except ValueError:
+            start_ns = 0
+            self._wrong(
+                ("start",),
+                f"{scenario.start!r} is not an instant.",
+                "write it as 2026-01-23T06:00:00Z",
+            )
+        plant = self._checked_plant()
+        signals = plant.signals if plant is not None else None
+        if signals is None or self.mistakes_of_plant:
+            raise DocumentError(self.document.path, self.mistakes)
+        self.duration_s = duration_s
+        controllers = self._controllers(signals)
+        programs = self._programs()
+        retained, initial = self._initial(signals)
+        disturbances, replayed = self._disturbances(signals)
+        self.clients = {"plant", *(name for name, _ in controllers)}
+        self.clients.update(program.name for program in programs)
+        events = self._events(signals)
+        checks = self._checks(signals)
+        baseline = self._baseline()
+        kpis, limits = self._kpis(signals)
+        if self.mistakes:
+            raise DocumentError(self.document.path, self.mistakes)
+        return Setup(
+            scenario=scenario,
+            plant=plant,
+            signals=signals,
+            controllers=controllers,
+            programs=programs,
+            start_ns=start_ns,
+            duration_s=duration_s,
+            warm_up_s=warm_up_s,
+            retained=retained,
+            initial=initial,
+            disturbances=disturbances,
+            replayed=replayed,
+            events=events,
+            checks=checks,
+            kpis=kpis,
+            limits=limits,
+            baseline=baseline,
+            files=dict(sorted(self.files.items())),
+        )
+
+    def _wrong(self, place: Place, problem: str, fix: str = "") -> None:
+        self.mistakes.append(self.document.mistake(place, problem, fix))
+
+    def _duration(self, place: Place, text: str) -> float | None:
+        value: float | None = self._attempt(place, seconds, text)
+        return value
+
+    def _file(self, name: str) -> Path:
+        """Returns where a file is, and notes its hash."""
+        path = found(self.folder, name)
+        if path.is_file():
+            self.files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return path
+
+    # -- parts ---------------------------------------------------------------
+
+    def _checked_plant(self) -> Any:
+        before = len(self.mistakes)
+        plant = self._plant()
+        if plant is not None and self.scenario.signals is not None:
+            name = self.scenario.signals
+            extra = self._attempt(("signals",), load_signals, self._file(name))
+            if extra is not None:
+                self._attempt(("signals",), _same_signals, plant, extra, name)
+        self.mistakes_of_plant = len(self.mistakes) > before
+        return plant
+
+    def _plant(self) -> Any:
+        place: Place = ("plant",)
+        entry = self.scenario.plant
+        if isinstance(entry, Mapping) and "model" in entry:
+            return self._attempt(place, self._learned, entry)
+        found = self._attempt(place, one_key, entry)
+        if found is None:
+            return None
+        name, given = found
+        if not isinstance(entry, str):
+            place = (*place, name)
+        target = self._attempt(place, plant_class, name)
+        if target is None:
+            return None
+        return build(
+            target,
+            given,
+            signals=None,
+            document=self.document,
+            place=place,
+            mistakes=self.mistakes,
+        )
+
+    def _learned(self, entry: Mapping[str, Any]) -> Any:
+        from playground.plants.learned import LearnedPlant
+
+        for key in entry:
+            if key != "model":
+                raise PlaygroundError(
+                    f"unknown key {key!r} beside 'model'.", "write {model: folder}"
+                )
+        name = entry["model"]
+        if not isinstance(name, str):
+            raise PlaygroundError(
+                f"model: {name!r} is not the name of a folder.",
+                "write {model: models/NAME}",
+            )
+        folder = found(self.folder, name)
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            self.files[f"{name}/{path.relative_to(folder).as_posix()}"] = (
+                hashlib.sha256(path.read_bytes()).hexdigest()
+            )
+        return LearnedPlant(folder)
+
+    def _controllers(self, signals: Signals) -> tuple[tuple[str, Controller], ...]:
+        made: list[tuple[str, Controller]] = []
+        commanded: dict[str, str] = {}
+        for number, entry in enumerate(self.scenario.controllers):
+            place: Place = ("controllers", number)
+            found = self._attempt(place, one_key, entry)
+            if found is None:
+                continue
+            name, given = found
+            if not isinstance(entry, str):
+                place = (*place, name)
+            target = self._attempt(
+                place,
+                load_class,
+                CONTROLLERS.get(name, name),
+                "controller",
+                CONTROLLERS,
+            )
+            if target is None:
+                continue
+            controller = build(
+                target,
+                given,
+                signals=signals,
+                document=self.document,
+                place=place,
+                mistakes=self.mistakes,
+            )
+            if controller is None:
+                continue
+            for command in controller.commands:
+                signal = self._attempt(place, signals.need, command)
+                if signal is not None and signal.role == "measurement":
+                    self._wrong(
+                        place,
+                        f"{command!r} is a measurement; nobody can set it.",
+                        "commands of this plant: "
+                        + ", ".join(s.name for s in signals.with_role("command")),
+                    )
+                if command in commanded:
+                    self._wrong(
+                        place,
+                        f"{command!r} is already set by {commanded[command]!r}.",
+                        "give each command to one controller",
+                    )
+                commanded[command] = name
+            short = name.rpartition(":")[2]
+            twin = sum(c.rpartition("-")[0] == short or c == short for c, _ in made)
+            made.append((f"{short}-{twin + 1}" if twin else short, controller))
+        return tuple(made)
+
+    def _programs(self) -> tuple[Program, ...]:
+        made = []
+        for number, entry in enumerate(self.scenario.programs):
+            program = self._attempt(("programs", number), self._program, entry)
+            if program is not None:
+                made.append(program)
+        return tuple(made)
+
+    def _program(self, entry: ProgramEntry) -> Program:
+        try:
+            words = shlex.split(entry.run)
+        except ValueError as error:
+            raise PlaygroundError(
+                f"{entry.run!r} is not a command line: {error}.",
+                "close what is quoted",
+            ) from error
+        if words and Path(words[0]).name.startswith("python"):
+            words = words[1:]
+        if not words:
+            raise PlaygroundError(
+                f"{entry.run!r} names no program.", "write run: python strategy.py"
+            )
+        folder = Path.cwd()
+        if words[0] != "-m":
+            script = self._file(words[0])
+            if not script.is_file():
+                known = [p.name for p in script.parent.glob("*.py")]
+                raise PlaygroundError(
+                    f"There is no program {words[0]}.{closest(script.name, known)}",
+                    "name it from the scenario's folder or from the current one",
+                )
+            if script == self.folder / words[0]:
+                folder = self.folder.resolve()
+        return Program(
+            command=tuple(words),
+            name=entry.name or Path(words[-1 if words[0] == "-m" else 0]).stem,
+            folder=folder,
+            start_s=seconds(entry.start),
+            timezone=entry.timezone,
+            env=dict(entry.env),
+        )
+
+    def _initial(
+        self, signals: Signals
+    ) -> tuple[tuple[PublishEntry, ...], tuple[tuple[Signal, float], ...]]:
+        kept, values = [], []
+        for name, written in self.scenario.initial.items():
+            place: Place = ("initial", name)
+            if name == "retained":
+                for topic, payload in (
+                    written.items() if isinstance(written, Mapping) else ()
+                ):
+                    if self._attempt((*place, topic), check_topic, topic) is not None:
+                        kept.append(
+                            PublishEntry(topic=topic, payload=str(payload), retain=True)
+                        )
+                if not isinstance(written, Mapping):
+                    self._wrong(place, "write a topic and its payload on each line.")
+                continue
+            value = self._attempt(place, _settable, signals, name, written)
+            if value is not None:
+                values.append((signals[name], value))
+        return tuple(kept), tuple(values)
+
+    def _disturbances(
+        self, signals: Signals
+    ) -> tuple[tuple[Disturbance, ...], tuple[Replayed, ...]]:
+        made, replayed = [], []
+        for name, written in self.scenario.disturbances.items():
+            place: Place = ("disturbances", name)
+            if isinstance(written, Mapping) and "recording" in written:
+                one = self._attempt(place, self._replayed, signals, name, written)
+                if one is not None:
+                    replayed.append(one)
+                continue
+            one = self._attempt(place, self._disturbance, signals, name, written)
+            if one is not None:
+                made.append(one)
+        return tuple(made), tuple(replayed)
+
+    def _replayed(
+        self, signals: Signals, name: str, written: Mapping[str, Any]
+    ) -> Replayed:
+        known = ("recording", "topics")
+        for key in written:
+            if key not in known:
+                raise PlaygroundError(
+                    f"unknown key {key!r} beside 'recording'.{closest(str(key), known)}",
+                    "write {recording: FILE.parquet, topics: [weather/#]}",
+                )
+        file = written["recording"]
+        if not isinstance(file, str) or not self._file(file).exists():
+            raise PlaygroundError(f"There is no recording {file}.")
+        topics = written.get("topics")
+        if topics is None:
+            topics = [signals.need(name).topic]
+        if not isinstance(topics, list) or not topics:
+            raise PlaygroundError(
+                f"topics: {topics!r} is not a list of topic filters.",
+                "write topics: [weather/#]",
+            )
+        return Replayed(
+            path=found(self.folder, file),
+            topics=tuple(check_filter(str(topic)) for topic in topics),
+        )
+
+    def _disturbance(self, signals: Signals, name: str, written: Any) -> Disturbance:
+        signal = signals.need(name)
+        if signal.role == "measurement":
+            raise PlaygroundError(
+                f"{name!r} is a measurement; the plant says it, not the scenario.",
+                "disturbances of this plant: "
+                + (
+                    ", ".join(s.name for s in signals.with_role("disturbance"))
+                    or "none"
+                ),
+            )
+        period_s = 0.0
+        if isinstance(written, Mapping):
+            entry = dict(written)
+            period_s = seconds(entry.pop("period", "60s"))
+            offset = entry.pop("offset", None)
+            if "constant" in entry:
+                entry["table"] = [["0s", entry.pop("constant")]]
+            if isinstance(entry.get("table"), str):
+                self._file(entry["table"])
+            table = read_table(entry, signal.unit, folder=self.folder)
+            if offset is not None:
+                by = quantity(offset, signal.unit, difference=True)
+                table = dataclasses.replace(table, values=table.values + by)
+            if table.hold:
+                period_s = 0.0
+        else:
+            value = quantity(written, signal.unit)
+            table = read_table(
+                {"table": [["0s", f"{value!r} {signal.unit}"]]}, signal.unit
+            )
+        for value in table.values.tolist():
+            _within_range(signal, value)
+        return Disturbance(signal=signal, table=table, period_s=period_s)
+
+    def _events(self, signals: Signals) -> tuple[Event, ...]:
+        made = []
+        for number, entry in enumerate(self.scenario.events):
+            event = self._attempt(("events", number), self._event, entry, signals)
+            if event is not None:
+                made.append(event)
+        return tuple(made)
+
+    def _event(self, entry: EventEntry, signals: Signals) -> Event:
+        if (entry.at is None) == (entry.when is None):
+            raise PlaygroundError(
+                "an event needs either 'at' or 'when'.",
+                "write 'at: 30min', or 'when: outlet_temp > 52 degC'",
+            )
+        actions = [
+            name
+            for name in ("publish", "set", "fault")
+            if getattr(entry, name) is not None
+        ]
+        if len(actions) != 1:
+            raise PlaygroundError(
+                f"an event does one thing; here {'stand' if actions else 'is'} "
+                f"{' and '.join(actions) or 'nothing to do'}.",
+                "write one of publish, set, fault",
+            )
+        if entry.when is None and entry.for_ is not None:
+            raise PlaygroundError(
+                "'for' says how long 'when' must have held, but there is no 'when'.",
+                "the length of a fault stands inside it: fault: {…, for: 15min}",
+            )
+        at_s = None
+        if entry.at is not None:
+            at_s = seconds(entry.at)
+            if self.duration_s and at_s >= self.duration_s:
+                raise PlaygroundError(
+                    f"at: {entry.at} is after the end of the run "
+                    f"({self.scenario.duration}).",
+                    "make the duration longer, or the event earlier",
+                )
+        action: Any
+        if entry.publish is not None:
+            check_topic(entry.publish.topic)
+            action = entry.publish
+            text = f"publish {action.topic} {action.payload}"
+        elif entry.set is not None:
+            action = tuple(
+                (signals.need(name), _settable(signals, name, written))
+                for name, written in entry.set.items()
+            )
+            text = ", ".join(f"{name} = {value}" for name, value in entry.set.items())
+        else:
+            assert entry.fault is not None
+            action = read_fault(entry.fault, signals)
+            if action.client is not None and action.client not in self.clients:
+                raise PlaygroundError(
+                    f"There is no client {action.client!r}."
+                    f"{closest(action.client, self.clients)}",
+                    f"clients of this run: {', '.join(sorted(self.clients))}",
+                )
+            target = entry.fault.signal or entry.fault.topic or entry.fault.client or ""
+            text = f"{action.kind} {target}".strip()
+        when = parse(entry.when, signals) if entry.when is not None else None
+        if when is not None and when.sampled:
+            raise PlaygroundError(
+                f"{entry.when!r}: 'rate' looks back in time, which an event cannot.",
+                "use it in a check",
+            )
+        return Event(
+            at_s=at_s,
+            when=when,
+            for_s=seconds(entry.for_) if entry.for_ is not None else 0.0,
+            once=entry.once,
+            action=action,
+            text=text,
+        )
+
+    def _baseline(self) -> Scenario | None:
+        changes = self.scenario.baseline
+        if changes is None:
+            return None
+        place: Place = ("baseline",)
+        data = self.document.data
+        merged = {
+            **{k: v for k, v in data.items() if k not in _NOT_OF_BASELINE},
+            **changes,
+            "name": f"{self.scenario.name}-baseline",
+        }
+        if isinstance(merged.get("kpis"), Mapping):
+            # It is measured alike, but judged by nobody.
+            kpis = {k: v for k, v in merged["kpis"].items() if k != "limits"}
+            merged["kpis"] = kpis
+        for key in changes:
+            if key in ("name", "baseline", "matrix", "monte_carlo", "checks"):
+                self._wrong((*place, key), f"a baseline cannot have {key!r}.")
+                return None
+        document = Document(
+            self.document.path,
+            merged,
+            self.document.lines
+            | {p[1:]: at for p, at in self.document.lines.items() if p[:1] == place},
+        )
+        before: list[Mistake] = []
+        scenario: Scenario | None = document.check(Scenario, merged, (), before)
+        if scenario is not None and not before:
+            origin = dataclasses.replace(self.scenario.origin, document=document)
+            object.__setattr__(scenario, "origin", origin)
+            try:
+                scenario.prepare()
+            except DocumentError as error:
+                # What is wrong in both is said once.
+                before.extend(error.mistakes)
+        self.mistakes.extend(m for m in before if m not in self.mistakes)
+        return scenario
+
+    def _checks(self, signals: Signals) -> tuple[Check, ...]:
+        found = []
+        names: set[str] = set()
+        for number, entry in enumerate(self.scenario.checks):
+            place: Place = ("checks", number)
+            check = self._attempt(place, read_check, entry, signals)
+            if check is None:
+                continue
+            if check.name in names:
+                self._wrong(place, f"two checks are called {check.name!r}.")
+            names.add(check.name)
+            found.append(check)
+        return tuple(found)
+
+    def _kpis(self, signals: Signals) -> tuple[dict[str, Kpi], tuple[Limit, ...]]:
+        entries = self.scenario.kpis
+        kpis: dict[str, Kpi] = {}
+        for number, entry in enumerate(entries.use):
+            place: Place = ("kpis", "use", number)
+            kpi = self._attempt(place, self._kpi, entry, signals)
+            if kpi is None:
+                continue
+            if kpi.name in kpis:
+                self._wrong(
+                    place,
+                    f"two KPIs are called {kpi.name!r}.",
+                    "rename one: {travel: {of: valve, as: valve_travel}}",
+                )
+            kpis[kpi.name] = kpi
+        limits = []
+        for number, text in enumerate(entries.limits):
+            place = ("kpis", "limits", number)
+            one = self._attempt(place, self._limit, text, kpis)
+            if one is not None:
+                limits.append(one)
+        return kpis, tuple(limits)
+
+    def _kpi(self, entry: str | Mapping[str, Any], signals: Signals) -> Kpi:
+        name, given = one_key(entry)
+        if not isinstance(given, Mapping):
+            raise PlaygroundError(
+                f"{given!r} is not a block of 'key: value' lines.",
+                f"write {name}: {{of: SIGNAL}}",
+            )
+        return read_kpi(
+            name, given, self.scenario.kpis.roles, signals, folder=self.folder
+        )
+
+    def _limit(self, text: str, kpis: Mapping[str, Kpi]) -> Limit:
+        one = read_limit(text, kpis)
+        if one.relative and self.scenario.baseline is None:
+            raise PlaygroundError(
+                f"{text!r} compares with a baseline, but this scenario has none.",
+                "add 'baseline: {controllers: […]}', or write the limit as a number",
+            )
+        return one
+
+
+def _same_signals(plant: Any, extra: Signals, name: str) -> None:
+    """Gives the plant the signals of a file, which must be able to serve it."""
+    for own in plant.signals.values():
+        if own.name not in extra:
+            raise PlaygroundError(
+                f"{name} does not have the signal {own.name!r} of the plant."
+                f"{closest(own.name, extra)}",
+                "start from the signals file that came with the plant",
+            )
+        other = extra[own.name]
+        if (other.unit, other.role) != (own.unit, own.role):
+            raise PlaygroundError(
+                f"{name} has {own.name!r} as {other.role} in {other.unit}; the plant "
+                f"has it as {own.role} in {own.unit}.",
+                "topics may differ, meanings may not",
+            )
+    plant.signals = extra
+
+
+def _settable(signals: Signals, name: str, written: Any) -> float:
+    signal = signals.need(name)
+    if signal.role == "measurement":
+        raise PlaygroundError(
+            f"{name!r} is a measurement; where the plant starts is said by the plant's "
+            "parameters.",
+            "write it below 'plant:'",
+        )
+    return _within_range(signal, quantity(written, signal.unit))
+
+
+def _within_range(signal: Signal, value: float) -> float:
+    if signal.range is not None and signal.clip(value) != value:
+        raise PlaygroundError(
+            f"{value:g} {signal.unit} is outside the range of {signal.name!r}, "
+            f"{signal.range[0]:g}..{signal.range[1]:g} {signal.unit}."
+        )
+    return value
+
+
+_NOT_OF_BASELINE = ("baseline", "matrix", "monte_carlo", "checks")
