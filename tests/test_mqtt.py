@@ -31,6 +31,18 @@ def broker(request):
         yield broker
 
 
+@pytest.fixture(params=["connect", "receive"])
+def opening(request):
+    """Both ways to a broker: paho's, and our own that only listens."""
+
+    def open_one(bus: MqttBus):
+        if request.param == "connect":
+            return bus.connect("a")
+        return bus.receive("a", lambda messages: None)
+
+    return open_one
+
+
 # ------------------------------------------------------------------------ URLs
 
 
@@ -110,21 +122,21 @@ def test_mqtt_5_is_spoken_where_it_is_known(mosquitto, embedded):
         connection.disconnect()
 
 
-def test_a_protocol_that_is_asked_for_and_not_known_is_an_error(embedded):
+def test_a_protocol_that_is_asked_for_and_not_known_is_an_error(opening, embedded):
     with pytest.raises(ConnectionFailed, match="does not speak MQTT 5"):
-        MqttBus(embedded.url, protocol="5").connect("a")
+        opening(MqttBus(embedded.url, protocol="5"))
 
 
-def test_a_port_where_nobody_listens_is_an_error():
+def test_a_port_where_nobody_listens_is_an_error(opening):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(ConnectionFailed, match="Nobody listens") as error:
-        MqttBus(f"mqtt://127.0.0.1:{port}").connect("a")
+        opening(MqttBus(f"mqtt://127.0.0.1:{port}"))
     assert error.value.exit_code == 1
     assert "playground broker" in error.value.fix
 
 
-def test_an_unknown_host_is_an_error(monkeypatch):
+def test_an_unknown_host_is_an_error(opening, monkeypatch):
     def nowhere(*_args, **_kwargs):
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -132,18 +144,18 @@ def test_an_unknown_host_is_an_error(monkeypatch):
     with pytest.raises(
         ConnectionFailed, match=r"'broker\.invalid' of the broker is not"
     ):
-        MqttBus("mqtt://broker.invalid").connect("a")
+        opening(MqttBus("mqtt://broker.invalid"))
 
 
-def test_a_server_that_is_no_broker_is_an_error(monkeypatch):
+def test_a_server_that_is_no_broker_is_an_error(opening, monkeypatch):
     monkeypatch.setattr("playground.mqtt.failures.CONNECT_WITHIN_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"mqtt://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ConnectionFailed, match="does not answer as an MQTT broker"):
-            MqttBus(url).connect("a")
+            opening(MqttBus(url))
 
 
-def test_a_server_that_hangs_up_is_an_error():
+def test_a_server_that_hangs_up_is_an_error(opening):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:
@@ -158,34 +170,34 @@ def test_a_server_that_hangs_up_is_an_error():
         with pytest.raises(
             ConnectionFailed, match="closed it before the MQTT handshake"
         ):
-            MqttBus(url).connect("a")
+            opening(MqttBus(url))
         thread.join(5)
 
 
-def test_failed_connections_leave_no_thread():
+def test_failed_connections_leave_no_thread(opening):
     with EmbeddedBroker(users={"a": "b"}) as broker:
         before = threading.active_count()
         with pytest.raises(ConnectionFailed):
-            MqttBus(broker.url).connect("x")
+            opening(MqttBus(broker.url))
         assert threading.active_count() == before
 
 
-def test_a_refused_login_tells_what_to_do(monkeypatch):
+def test_a_refused_login_tells_what_to_do(opening, monkeypatch):
     monkeypatch.delenv("PLAYGROUND_MQTT_PASSWORD", raising=False)
     with EmbeddedBroker(users={"lab": "right"}) as broker:
         named = broker.url.replace("//", "//lab@")
         with pytest.raises(ConnectionFailed, match="refuses the login") as nobody:
-            MqttBus(broker.url).connect("a")
+            opening(MqttBus(broker.url))
         with pytest.raises(ConnectionFailed, match="refuses the login") as unsaid:
-            MqttBus(named).connect("a")
+            opening(MqttBus(named))
         with pytest.raises(ConnectionFailed, match="refuses the login") as wrong:
-            MqttBus(named, password="hunter2").connect("a")
+            opening(MqttBus(named, password="hunter2"))
         assert "name a user" in nobody.value.fix
         assert "PLAYGROUND_MQTT_PASSWORD" in unsaid.value.fix
         assert "check the password" in wrong.value.fix
         assert "hunter2" not in str(wrong.value)
         monkeypatch.setenv("PLAYGROUND_MQTT_PASSWORD", "right")
-        MqttBus(named).connect("a").disconnect()
+        opening(MqttBus(named)).disconnect()
 
 
 # ------------------------------------------------------------------ messages
@@ -547,7 +559,7 @@ def test_encrypted_connections_work_over_tcp_and_websocket(
 
 
 def test_a_client_certificate_is_shown_where_the_broker_asks(
-    certificates, tls_mosquitto
+    opening, certificates, tls_mosquitto
 ):
     port = tls_mosquitto(ask=True)
     url = f"mqtts://127.0.0.1:{port}"
@@ -556,9 +568,9 @@ def test_a_client_certificate_is_shown_where_the_broker_asks(
         certificate_file=certificates / "client.pem",
         key_file=certificates / "client.key",
     )
-    MqttBus(url, tls=tls).connect("a").disconnect()
+    opening(MqttBus(url, tls=tls)).disconnect()
     with pytest.raises(ConnectionFailed) as error:
-        MqttBus(url, tls=Tls(ca_file=certificates / "ca.pem")).connect("a")
+        opening(MqttBus(url, tls=Tls(ca_file=certificates / "ca.pem")))
     assert "certificate" in str(error.value)
 
 
@@ -570,21 +582,21 @@ def test_a_client_certificate_is_shown_where_the_broker_asks(
     ],
 )
 def test_a_certificate_that_is_not_good_is_an_error(
-    certificates, tls_mosquitto, server, trusts, said
+    opening, certificates, tls_mosquitto, server, trusts, said
 ):
     port = tls_mosquitto(server)
     tls = Tls(ca_file=certificates / "ca.pem") if trusts else None
     with pytest.raises(ConnectionFailed, match=said):
-        MqttBus(f"mqtts://127.0.0.1:{port}", tls=tls).connect("a")
+        opening(MqttBus(f"mqtts://127.0.0.1:{port}", tls=tls))
 
 
 def test_plain_and_encrypted_ports_are_told_apart(
-    certificates, tls_mosquitto, embedded
+    opening, certificates, tls_mosquitto, embedded
 ):
     with pytest.raises(ConnectionFailed, match="does not begin an encrypted"):
-        MqttBus(f"mqtts://127.0.0.1:{embedded.port}").connect("a")
+        opening(MqttBus(f"mqtts://127.0.0.1:{embedded.port}"))
     with pytest.raises(ConnectionFailed):
-        MqttBus(f"mqtt://127.0.0.1:{tls_mosquitto()}").connect("a")
+        opening(MqttBus(f"mqtt://127.0.0.1:{tls_mosquitto()}"))
 
 
 def test_certificate_files_are_checked_before_connecting(tmp_path):
@@ -615,3 +627,168 @@ def test_nothing_is_logged_when_all_goes_well(broker, caplog):
     connection.unsubscribe("t")
     connection.disconnect()
     assert caplog.records == []
+
+
+# --------------------------------------------------------------------- receiver
+
+
+def receive(bus: MqttBus, **options):
+    got: list[Message] = []
+    receiver = bus.receive("receiver", got.extend, **options)
+    return receiver, got
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_receiver_hears_what_a_connection_hears(broker, eventually, qos):
+    bus = MqttBus(broker.url, retain_as_published=True)
+    receiver, got = receive(bus)
+    heard: list[Message] = []
+    connection = bus.connect("connection", heard.append)
+    for listener in (receiver, connection):
+        listener.subscribe("#", qos=qos)
+    publisher = bus.connect("p")
+    payloads = [b"", b"\0\xff", b"x" * 300_000, *(b"%d" % n for n in range(500))]
+    for number, payload in enumerate(payloads):
+        publisher.publish(
+            f"t/{number % 3}",
+            payload,
+            qos=qos,
+            retain=number % 2 == 0,
+            properties='{"content_type":"x"}',
+        )
+    eventually(lambda: len(got) == len(heard) == len(payloads))
+    assert [m._replace(time_ns=0) for m in got] == [
+        m._replace(time_ns=0) for m in heard
+    ]
+    receiver.unsubscribe("#")
+    publisher.publish("t", b"", qos=1)
+    publisher.flush()
+    assert len(got) == len(payloads)
+    for each in (receiver, connection, publisher):
+        each.disconnect()
+
+
+def test_a_receiver_works_over_tls(certificates, tls_mosquitto, eventually):
+    url = f"mqtts://127.0.0.1:{tls_mosquitto()}"
+    bus = MqttBus(url, tls=Tls(ca_file=certificates / "ca.pem"))
+    receiver, got = receive(bus)
+    receiver.subscribe("#")
+    publisher = bus.connect("p")
+    for number in range(500):
+        publisher.publish("t", b"%d" % number + b"x" * 1000)
+    eventually(lambda: len(got) == 500)
+    receiver.disconnect()
+    publisher.disconnect()
+
+
+def test_a_receiver_comes_back_and_says_so_when_all_is_answered(eventually):
+    events: list[str] = []
+    first = EmbeddedBroker().start()
+    second = EmbeddedBroker(port=first.port)
+    receiver, got = receive(
+        MqttBus(first.url),
+        on_lost=lambda reason: events.append("lost"),
+        on_back=lambda: events.append("back"),
+    )
+    receiver.subscribe("t", qos=1)
+    first.stop()
+    eventually(lambda: events == ["lost"])
+    with pytest.raises(ConnectionFailed):
+        receiver.subscribe("more")
+    second.start()
+    eventually(lambda: events == ["lost", "back"])
+    publisher = MqttBus(second.url).connect("p")
+    publisher.publish("t", b"1", qos=1)
+    eventually(lambda: got)
+    publisher.disconnect()
+    receiver.disconnect()
+    second.stop()
+    assert events == ["lost", "back"]
+
+
+def test_a_receiver_notices_a_broker_that_has_fallen_silent(eventually):
+    """It answers CONNECT and then nothing, as behind a cut cable."""
+    lost: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peers = []
+
+        def answer() -> None:
+            peer, _ = server.accept()
+            peer.recv(1000)
+            peer.sendall(b"\x20\x02\x00\x00")
+            peers.append(peer)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"mqtt://127.0.0.1:{server.getsockname()[1]}"
+        bus = MqttBus(url, protocol="3.1.1", keep_alive_s=1)
+        receiver, _ = receive(bus, on_lost=lost.append)
+        thread.join(5)
+        eventually(lambda: lost == ["keep alive timeout"], within_s=5)
+        assert peers[0].recv(2) == b"\xc0\x00"  # it had asked: PINGREQ
+        receiver.disconnect()
+        peers[0].close()
+
+
+def test_a_quiet_connection_is_kept_alive(broker, eventually):
+    lost: list[str] = []
+    receiver, got = receive(MqttBus(broker.url, keep_alive_s=1), on_lost=lost.append)
+    receiver.subscribe("t")
+    assert not threading.Event().wait(2.5)  # two keep-alives must pass in silence
+    publisher = MqttBus(broker.url).connect("p")
+    publisher.publish("t", b"")
+    eventually(lambda: got)
+    assert lost == []
+    publisher.disconnect()
+    receiver.disconnect()
+
+
+def test_a_receiver_that_was_told_to_end_ends_while_it_tries_to_come_back(eventually):
+    lost: list[str] = []
+    broker = EmbeddedBroker().start()
+    receiver, _ = receive(MqttBus(broker.url), on_lost=lost.append)
+    broker.stop()
+    eventually(lambda: lost)
+    before = threading.active_count()
+    receiver.disconnect()
+    receiver.disconnect()
+    assert threading.active_count() == before - 1
+
+
+def test_a_receiver_does_not_speak_websocket():
+    with pytest.raises(ValueError, match="WebSocket"):
+        MqttBus("ws://host").receive("a", print)
+
+
+def test_a_message_at_qos_2_is_taken_once_though_it_is_sent_twice(eventually):
+    """Twice PUBLISH with one packet id before PUBREL [MQTT-4.3.3-2]."""
+    from playground.packets import Connack, PacketReader, Publish, Pubrel, encode
+
+    got: list[Message] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answers = []
+
+        def serve() -> None:
+            peer, _ = server.accept()
+            reader = PacketReader()
+            reader.feed(peer.recv(1000))
+            peer.sendall(encode(Connack(), 4))
+            one = Publish("t", b"1", 2, False, False, 7)
+            peer.sendall(encode(one, 4))
+            peer.sendall(encode(one._replace(dup=True), 4))
+            peer.sendall(encode(Pubrel(packet_id=7), 4))
+            peer.sendall(encode(one._replace(payload=b"2"), 4))
+            while len(answers) < 4:
+                reader.feed(peer.recv(1000))
+                answers.extend(type(p).__name__ for p in reader if p.TYPE != 1)
+            peer.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"mqtt://127.0.0.1:{server.getsockname()[1]}"
+        receiver = MqttBus(url, protocol="3.1.1").receive("a", got.extend)
+        thread.join(10)
+        eventually(lambda: len(got) == 2)
+        receiver.disconnect()
+    assert [m.payload for m in got] == [b"1", b"2"]
+    assert sorted(answers) == ["Pubcomp", "Pubrec", "Pubrec", "Pubrec"]

@@ -228,26 +228,27 @@ class Receiver:
         bus = self._bus
         try:
             self._socket = self._open_socket()
-            properties: dict[str, Any] = {}
-            if self._version == MQTT_5 and not clean:
-                properties["session_expiry_interval"] = _FOREVER
-            password = bus.password
-            hello = Connect(
-                client_id=self.client_id,
-                version=self._version,
-                clean_start=clean,
-                keep_alive=bus.keep_alive_s,
-                username=bus.url.user,
-                password=None
-                if password is None or bus.url.user is None
-                else password.encode(),
-                properties=properties,
-            )
-            self._socket.sendall(encode(hello, self._version))
-            self._reader = PacketReader(self._version)
-            answer = self._first_packet(self._socket)
         except (OSError, ValueError) as error:
             raise failures.unreachable(bus.url, error) from error
+        properties: dict[str, Any] = {}
+        if self._version == MQTT_5 and not clean:
+            properties["session_expiry_interval"] = _FOREVER
+        user, password = bus.url.user, bus.password
+        hello = Connect(
+            client_id=self.client_id,
+            version=self._version,
+            clean_start=clean,
+            keep_alive=bus.keep_alive_s,
+            username=user,
+            password=None if None in (user, password) else str(password).encode(),
+            properties=properties,
+        )
+        self._reader = PacketReader(self._version)
+        try:
+            self._socket.sendall(encode(hello, self._version))
+        except OSError as error:
+            raise self._hung_up(error.strerror or str(error)) from None
+        answer = self._first_packet(self._socket)
         if answer.reason_code:
             if answer.reason_code in (0x01, 0x84):
                 raise failures.VersionRefused
@@ -286,8 +287,8 @@ class Receiver:
                 data = connection.recv(_CHUNK)
             except TimeoutError:
                 raise failures.no_answer(self._bus.url) from None
-            except (ssl.SSLError, ConnectionError) as error:
-                raise self._hung_up(str(error)) from None
+            except OSError as error:
+                raise self._hung_up(error.strerror or str(error)) from None
             if not data:
                 raise self._hung_up("it hung up")
             if data[:4] == b"\x20\x02\x00\x01":
@@ -446,9 +447,15 @@ class Receiver:
         add = batch.append
         for packet in self._reader:
             if type(packet) is not Publish:
-                # Their order among messages matters to nobody, except that a
-                # SUBACK must not be seen before what came before it is taken.
-                others.append(packet)
+                if isinstance(packet, Pubrel):
+                    # Now, because its packet id may come again in this batch.
+                    self._received.discard(packet.packet_id)
+                    answer = Pubcomp(packet_id=packet.packet_id)
+                    answers.append(encode(answer, self._version))
+                else:
+                    # A SUBACK must not be seen before what came before it is
+                    # taken.
+                    others.append(packet)
                 continue
             topic, payload, qos, retain, dup, packet_id, properties = packet
             if packet_id is not None:
@@ -502,10 +509,6 @@ class Receiver:
         match packet:
             case Suback() | Unsuback():
                 self._answered(packet)
-            case Pubrel():
-                self._received.discard(packet.packet_id)
-                answer = Pubcomp(packet_id=packet.packet_id)
-                self._queue.append(encode(answer, self._version))
             case Disconnect():
                 code = packet.reason_code
                 self._server_said = failures.REASONS.get(code, f"reason 0x{code:02X}")
