@@ -27,6 +27,7 @@ VERBS = {
     "replay": "Play a recording into a broker.",
     "info": "Say what a recording holds.",
     "diff": "Compare two recordings.",
+    "verify": "Replay inputs to a program and compare its answers.",
     "import": "Make a recording out of a CSV, a table or another tool's file.",
     "cut": "Write a part of a recording.",
     "merge": "Join what several recorders heard of one session.",
@@ -35,6 +36,8 @@ VERBS = {
     "recover": "Mend a recording that was cut off.",
     "learn": "Learn a plant from recordings.",
     "run": "Run a scenario in virtual time.",
+    "sweep": "Run a scenario over its matrix and by chance, on many cores.",
+    "schema": "Print the JSON Schema of scenario files.",
     "host": "Run an unmodified MQTT program in virtual time.",
 }
 

@@ -60,11 +60,12 @@ def command(
     if json:
         typer.echo(jsonlib.dumps(report.as_dict(), indent=2))
     else:
-        _say(report)
+        say(report)
     raise typer.Exit(report.exit_code)
 
 
-def _say(report: DiffReport) -> None:
+def say(report: DiffReport) -> None:
+    """Prints what a comparison found."""
     if report.equal:
         if not report.undecided:
             typer.echo(f"equal: {report.count_a} messages")
