@@ -257,6 +257,7 @@ def test_a_full_disk_ends_the_recording_with_a_clear_error(embedded, tmp_path):
     assert "error: " in errors
     assert "Traceback" not in errors
     recording = Recording.open(path)
+    assert f"The {recording.count} rows before are in {path}." in errors
     payloads = [int(m.payload.partition(b"x")[0]) for m in recording.messages()]
     assert len(payloads) > 150
     assert payloads == list(range(len(payloads)))

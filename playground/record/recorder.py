@@ -486,8 +486,14 @@ def record(
             _wait_for_either(stop, recorder.stopped, wait_s)
             if on_progress is not None:
                 on_progress(recorder.progress())
-    if recorder.failure is not None:
-        raise recorder.failure
+    failure = recorder.failure
+    if failure is not None:
+        kept = recorder.recording
+        raise type(failure)(
+            f"{failure.problem} The {kept.count} rows before are in "
+            f"{', '.join(kept.paths)}.",
+            "make room on that disk, or record to another one",
+        )
     return recorder.recording
 
 
