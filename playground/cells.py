@@ -141,6 +141,19 @@ def _written(scenario: Scenario) -> tuple[Document, Mapping[str, Any]]:
     return document, {"name": scenario.name, **data}
 
 
+def value_at(scenario: Scenario, key: str) -> Any:
+    """Returns what stands in a scenario under a key; see `changed`.
+
+    Raises:
+        PlaygroundError: The key is not there, or there several times.
+    """
+    _, here = _written(scenario)
+    value: Any = here
+    for step in _place(here, key):
+        value = value.get(step) if isinstance(value, Mapping) else value[step]
+    return value
+
+
 def _values(written: Any) -> list[Any]:
     if isinstance(written, Mapping) and list(written) == ["range"]:
         ends = written["range"]

@@ -35,6 +35,7 @@ VERBS = {
     "export": "Write a recording as a file of another tool.",
     "recover": "Mend a recording that was cut off.",
     "learn": "Learn a plant from recordings.",
+    "estimate": "Fit parameters of a physical plant to recordings.",
     "run": "Run a scenario in virtual time.",
     "sweep": "Run a scenario over its matrix and by chance, on many cores.",
     "schema": "Print the JSON Schema of scenario files.",

@@ -1,0 +1,85 @@
+"""``playground sweep``: a scenario over its matrix and by chance."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], object]]:
+    """Shows a bar with the time that is left; only on a terminal."""
+    from rich.progress import Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("runs", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
+
+
+def command(
+    scenario: Annotated[Path, typer.Argument(help="The scenario file, YAML.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder of the results [sweeps/NAME]."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", help="Processes; -1 for one per core.")
+    ] = -1,
+    keep: Annotated[
+        str, typer.Option(help="Whose recordings to keep: all, failed, none.")
+    ] = "failed",
+    falsify: Annotated[
+        str | None,
+        typer.Option(help="Search what is varied for the worst of this check."),
+    ] = None,
+    runs: Annotated[int, typer.Option(help="At most so many runs to falsify.")] = 100,
+) -> None:
+    """Run a scenario over its matrix and by chance, on all cores.
+
+    Every cell of 'matrix' is run as often as 'monte_carlo' says. A sweep that was
+    stopped goes on where it was. Writes sweep.parquet, a row per run, and answers
+    as the worst run would: 0 all good, 1 a check failed, 3 untested.
+
+    Example: playground sweep scenarios/setpoints.yaml -o sweeps/today -j 2
+    """
+    from playground.errors import PlaygroundError
+    from playground.sweep import TABLE, Keep, sweep
+    from playground.sweep import falsify as search
+
+    sys.path.insert(0, str(Path.cwd()))
+    folder = out or Path("sweeps") / scenario.stem
+    if falsify is not None:
+        worst = search(scenario, falsify, out=folder, runs=runs)
+        for line in worst.result.lines():
+            print(line)
+        print(f"worst of {worst.runs} runs, with")
+        for key, value in worst.values.items():
+            print(f"  {key}: {value}")
+        print(f"written to {worst.result.folder}")
+        raise typer.Exit(1 if worst.check.verdict == "fail" else 0)
+    kinds: dict[str, Keep] = {"all": "all", "failed": "failed", "none": "none"}
+    if keep not in kinds:
+        raise PlaygroundError(f"--keep {keep}: write all, failed or none.")
+    with _progress() as show:
+        done = sweep(
+            scenario, out=folder, workers=jobs, keep=kinds[keep], progress=show
+        )
+    verdicts = done.verdicts
+    print(
+        f"{done.table.num_rows} runs: {verdicts['pass']} pass, {verdicts['fail']} fail, "
+        f"{verdicts['untested']} untested"
+    )
+    if done.kept:
+        print(f"{done.kept} were done before")
+    print(f"table: {done.folder / TABLE}")
+    raise typer.Exit(done.exit_code)
