@@ -9,9 +9,12 @@ from typing import Annotated
 import typer
 
 from playground.diff import Compared, DiffReport, Divergence, Ignore, diff
-from playground.message import Message
+from playground.diff.tubes import SignalsReport, diff_signals, parse_tolerances
+from playground.errors import PlaygroundError
+from playground.message import Message, TopicFilters
 from playground.quantity import seconds
 from playground.recording import Recording
+from playground.signals import Signals, load_signals
 
 _LONGEST = 300
 
@@ -37,14 +40,58 @@ def command(
         bool,
         typer.Option("--payload-only", help="Do not compare QoS and retain flag."),
     ] = False,
+    signals: Annotated[
+        Path | None,
+        typer.Option(help="Signals file: compare signals, within tolerances."),
+    ] = None,
+    atol: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[SIGNAL=]NUMBER", help="In the unit of the signal."),
+    ] = None,
+    rtol: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[SIGNAL=]NUMBER", help="As a part of the value."),
+    ] = None,
+    ttol: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[SIGNAL=]DURATION", help="In time: 500ms."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with plots of what differs.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare two recordings.
+    """Compare two recordings, as messages or (with --signals) as signals.
 
     Equal, or the first divergence. Exit code 0: equal, 1: not, 3: undecided.
 
     Example: playground diff before.parquet after.parquet --ignore '$.timestamp'
     """
+    title = f"{expected.name} and {got.name}"
+    if signals is not None:
+        known = load_signals(signals)
+        if topic or exclude:
+            known = _chosen(known, tuple(topic or ()), tuple(exclude or ()))
+        limits = parse_tolerances(
+            known, atol=atol or (), rtol=rtol or (), ttol=ttol or ()
+        )
+        found = diff_signals(
+            Recording.open(expected), Recording.open(got), known, tolerances=limits
+        )
+        if html is not None:
+            from playground.diff.page import write_signals_page
+
+            write_signals_page(found, html, title=title)
+        if json:
+            typer.echo(jsonlib.dumps(found.as_dict(), indent=2))
+        else:
+            _say_signals(found)
+        raise typer.Exit(found.exit_code)
+    if atol or rtol or ttol:
+        raise PlaygroundError(
+            "Tolerances are for signals, but messages are compared.",
+            "name a signals file: --signals FILE.yaml",
+        )
     report = diff(
         Recording.open(expected),
         Recording.open(got),
@@ -57,11 +104,48 @@ def command(
             exclude=tuple(exclude or ()),
         ),
     )
+    if html is not None:
+        from playground.diff.page import write_messages_page
+
+        write_messages_page(
+            report, Recording.open(expected), Recording.open(got), html, title=title
+        )
     if json:
         typer.echo(jsonlib.dumps(report.as_dict(), indent=2))
     else:
         say(report)
     raise typer.Exit(report.exit_code)
+
+
+def _chosen(
+    signals: Signals, topics: tuple[str, ...], exclude: tuple[str, ...]
+) -> Signals:
+    filters = TopicFilters(topics, exclude)
+    return Signals(s for s in signals.values() if s.topic in filters)
+
+
+def _say_signals(report: SignalsReport) -> None:
+    for signal in report.signals.values():
+        a, b = signal.samples
+        if signal.equal:
+            typer.echo(f"  {signal.name}: within tolerance ({a} and {b} samples)")
+            continue
+        typer.echo(
+            f"  {signal.name}: {signal.outside} of {b} samples outside, {signal.missed} "
+            f"of {a} missed, at most {signal.largest:.6g} too far"
+        )
+    first = report.first
+    if report.undecided:
+        typer.echo(f"undecided: {report.undecided}")
+    elif first is None:
+        typer.echo(f"equal: {len(report.signals)} signals")
+    else:
+        low, high = first.expected or (float("nan"), float("nan"))
+        typer.echo(
+            f"not equal\n\nfirst divergence: {first.name} at {first.first_s:.6f} s\n"
+            f"    expected {low:.9g} to {high:.9g}\n"
+            f"    got      {'nothing' if first.got is None else format(first.got, '.9g')}"
+        )
 
 
 def say(report: DiffReport) -> None:
