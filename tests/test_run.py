@@ -265,3 +265,156 @@ def test_the_hash_is_that_of_the_messages_alone(path, tmp_path):
     )
     assert first.sha256 == second.sha256
     assert len(first.sha256) == len(hashlib.sha256().hexdigest())
+
+
+def test_ci_gets_junit_markdown_and_json(path, tmp_path, monkeypatch, capsys):
+    from xml.etree import ElementTree as ET
+
+    from playground.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    text = path.read_text().replace("never: temp > 45 degC", "never: temp > 39 degC")
+    path.write_text(text + "  # | in a name\n")
+    with pytest.raises(SystemExit) as end:
+        main(
+            "run tank.yaml --no-report --json --junit out.xml --markdown out.md".split()
+        )
+    assert end.value.code == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["verdict"] == "fail"
+    suite = ET.fromstring(Path("out.xml").read_text())
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "1")
+    failed = suite.findall("testcase/failure/..")
+    assert [case.get("name") for case in failed] == ["never temp > 39 degC"]
+    summary = Path("out.md").read_text()
+    assert summary.startswith("### ❌ tank: fail")
+    assert "| ❌ | never temp > 39 degC |" in summary
+    assert "| electricity_kwh |" in summary
+
+
+def test_events_happen_at_their_time_or_when_something_comes_true(path, tmp_path):
+    text = path.read_text().partition("checks:")[0] + (
+        "events:\n"
+        "  - {at: 20min, set: {room: 15 degC}}\n"
+        "  - {when: temp > 40 degC, for: 5s, once: true, "
+        "publish: {topic: note, payload: warm, retain: true}}\n"
+        "  - {at: 30min, fault: {kind: stuck, signal: temp, for: 5min}}\n"
+        "  - {when: temp > 40 degC and temp < 40.2 degC, "
+        "publish: {topic: passing, payload: x}}\n"
+    )
+    path.write_text(text)
+    result = run(load_scenario(path), out=tmp_path / "out")
+    start = 1_767_225_600 * 10**9
+    said = [
+        ((m.time_ns - start) / 1e9, m.topic, m.payload, m.retain)
+        for m in Recording.open(result.recording).messages()
+    ]
+    assert (1200.0, "room/temp", b"15.0", False) in said
+    temps = {t: float(p) for t, topic, p, _ in said if topic == "tank/temp"}
+    first = min(t for t, value in temps.items() if value > 40)
+    notes = [(t, r) for t, topic, _, r in said if topic == "note"]
+    assert notes == [(first + 5, True)]
+    assert len({temps[t] for t in range(1800, 2100)}) == 1
+    assert temps[1799] == temps[1800]
+    assert temps[2100] != temps[2099]
+    edges = [
+        t
+        for t, value in temps.items()
+        if 40 < value < 40.2 and not 40 < temps.get(t - 1, 0) < 40.2
+    ]
+    assert [t for t, topic, _, _ in said if topic == "passing"] == edges
+    assert len(edges) > 2
+    happened = [(at_s, text) for at_s, text in result.events if "passing" not in text]
+    assert happened == [
+        (first + 5, "publish note warm"),
+        (1200.0, "room = 15 degC"),
+        (1800.0, "stuck temp"),
+    ]
+
+
+def test_without_faults_the_log_is_the_same_byte_for_byte(path, tmp_path):
+    scenario = load_scenario(path)
+    plain = run(scenario, out=tmp_path / "a")
+    empty = run(scenario.replace(events=[]), out=tmp_path / "b")
+    never = [{"when": "temp > 999 degC", "fault": {"kind": "stuck", "signal": "temp"}}]
+    idle = run(scenario.replace(events=never), out=tmp_path / "c")
+    assert plain.sha256 == empty.sha256 == idle.sha256
+
+
+def test_figures_can_be_compared_with_a_baseline(path, tmp_path):
+    text = path.read_text().replace(
+        "electricity_kwh <= 100", "electricity_kwh <= 60 % of baseline"
+    )
+    text += (
+        "baseline:\n  controllers: [{schedule: {command: heater, table: {0s: 1}}}]\n"
+    )
+    path.write_text(text)
+    result = run(load_scenario(path), out=tmp_path / "out")
+    kwh = result.kpis[0]
+    # Ten kilowatts for the 110 minutes after the warm-up.
+    assert kwh.baseline == pytest.approx(10 * 110 / 60, rel=1e-3)
+    limit = next(c for c in result.checks if "baseline" in c.name)
+    assert limit.margin == pytest.approx(0.6 * kwh.baseline - kwh.value)
+    assert (tmp_path / "out" / "baseline" / RECORDING).exists()
+
+
+def test_messages_of_a_recording_can_be_a_disturbance(path, tmp_path):
+    first = run(load_scenario(path), out=tmp_path / "first")
+    text = path.read_text().replace(
+        "{table: [[0s, 20 degC], [1h, 5 degC]]}", "{recording: first/run.parquet}"
+    )
+    path.write_text(text)
+    second = run(load_scenario(path), out=tmp_path / "second")
+    # What was published then is published again, at the same instants.
+    assert second.sha256 == first.sha256
+    again = run(load_scenario(second.folder / RESOLVED), out=tmp_path / "third")
+    assert again.sha256 == first.sha256
+
+
+def test_a_broker_keeps_what_was_retained_before_the_start(path, tmp_path):
+    scenario = load_scenario(path).replace(
+        initial={"heater": 0.5, "retained": {"lab/mode": "heat"}}, duration="11min"
+    )
+    result = run(scenario, out=tmp_path / "out")
+    first = next(iter(Recording.open(result.recording).messages()))
+    assert (first.topic, first.payload, first.retain) == ("lab/mode", b"heat", True)
+
+
+@pytest.mark.slow
+def test_an_unmodified_program_takes_part(path, tmp_path):
+    (tmp_path / "night.py").write_text(
+        "import time\n"
+        "import paho.mqtt.client as mqtt\n"
+        "client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, 'night')\n"
+        "client.connect('broker')\n"
+        "client.loop_start()\n"
+        "time.sleep(600)\n"
+        "client.publish('room/temp', '2.5').wait_for_publish()\n"
+        "time.sleep(10**6)\n"
+    )
+    text = path.read_text() + "programs:\n  - run: python night.py\n"
+    path.write_text(text.replace("[1h, 5 degC]", "[1h, 5 degC]"))
+    first = run(load_scenario(path), out=tmp_path / "a")
+    said = [
+        (m.time_ns - 1_767_225_600 * 10**9, m.payload)
+        for m in Recording.open(first.recording).messages()
+        if m.client == "night"
+    ]
+    assert [p for _, p in said] == [b"2.5"]
+    assert 600 <= said[0][0] / 1e9 < 601
+    assert run(load_scenario(path), out=tmp_path / "b").sha256 == first.sha256
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_lockstep_on_a_real_broker_gives_the_same_log(path, tmp_path):
+    scenario = load_scenario(path).replace(duration="12min")
+    local = run(scenario, out=tmp_path / "local")
+    lockstep = run(scenario, out=tmp_path / "lockstep", transport="lockstep")
+    assert lockstep.sha256 == local.sha256
+
+
+def test_an_unknown_transport_is_refused(path, tmp_path):
+    with pytest.raises(PlaygroundError, match="There is no transport 'moon'"):
+        run(load_scenario(path), out=tmp_path / "out", transport="moon")
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +19,24 @@ def command(
     seed: Annotated[
         int | None, typer.Option(help="Use this seed instead of the file's.")
     ] = None,
+    transport: Annotated[
+        str, typer.Option(help="Where the parts meet: local, lockstep, realtime.")
+    ] = "local",
+    speed: Annotated[
+        float, typer.Option(help="Plant seconds per second, of realtime.")
+    ] = 1.0,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write report.html.")
     ] = True,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write the checks as JUnit XML there.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Add a summary in Markdown to that file.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON, nothing else.")
+    ] = False,
 ) -> None:
     """Run a scenario in virtual time and judge it.
 
@@ -30,7 +46,7 @@ def command(
 
     Example: playground run scenarios/thermostat.yaml -o runs/today
     """
-    from playground.run import run
+    from playground import run as running
     from playground.scenario import load_scenario
 
     # A scenario may name the user's own module:Class, which lies here.
@@ -38,14 +54,25 @@ def command(
     loaded = load_scenario(scenario)
     if seed is not None:
         loaded = loaded.replace(seed=seed)
-    result = run(loaded, out=out)
-    for line in result.lines():
-        print(line)
-    print(f"written to {result.folder}")
+    result = running.run(loaded, out=out, transport=transport, speed=speed)
+    if as_json:
+        print(json.dumps(result.plain(), indent=2))
+    else:
+        for line in result.lines():
+            print(line)
+        print(f"written to {result.folder}")
+    if junit is not None:
+        junit.write_text(running.junit(result), encoding="utf-8")
+    if markdown is not None:
+        # Appended: GITHUB_STEP_SUMMARY is one file for all steps.
+        with markdown.open("a", encoding="utf-8") as file:
+            file.write(running.markdown(result))
     if report:
         from playground.report import write_report
 
         again = f"playground run {scenario}"
         again += "" if seed is None else f" --seed {seed}"
-        print(f"report: {write_report(result.folder, again=again)}")
+        page = write_report(result.folder, again=again)
+        if not as_json:
+            print(f"report: {page}")
     raise typer.Exit(result.exit_code)

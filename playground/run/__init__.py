@@ -29,6 +29,7 @@ from playground.run.result import (
     Result,
 )
 from playground.run.simulation import Course, simulate
+from playground.run.telling import junit, markdown
 from playground.scenario import Scenario, Setup, dump, moved
 
 __all__ = [
@@ -42,7 +43,9 @@ __all__ = [
     "check_folder",
     "judge",
     "judge_limit",
+    "junit",
     "key_of",
+    "markdown",
     "run",
     "simulate",
     "verdict_of",

@@ -92,7 +92,7 @@ class Result:
             f"{self.messages:,} messages, seed {self.seed}",
         ]
         for check in self.checks:
-            margin = f"margin {_figure(check.margin, check.unit)}"
+            margin = f"margin {figure(check.margin, check.unit)}"
             parts = [check.name] if check.margin is None else [check.name, margin]
             if check.worst_s is not None and check.verdict == "fail":
                 parts.append(f"worst at {say_seconds(check.worst_s)}")
@@ -101,9 +101,9 @@ class Result:
             lines.append(f"  {sign[check.verdict]}  {'; '.join(parts)}")
         width = max((len(kpi.name) for kpi in self.kpis), default=0)
         lines.extend(
-            f"  {kpi.name:<{width}}  {_figure(kpi.value, kpi.unit)}"
+            f"  {kpi.name:<{width}}  {figure(kpi.value, kpi.unit)}"
             + (
-                f"  (baseline {_figure(kpi.baseline, kpi.unit)})"
+                f"  (baseline {figure(kpi.baseline, kpi.unit)})"
                 if kpi.baseline is not None
                 else ""
             )
@@ -129,7 +129,8 @@ class Result:
         }
 
 
-def _figure(value: float | None, unit: str | None) -> str:
+def figure(value: float | None, unit: str | None) -> str:
+    """Renders a number and its unit for people."""
     if value is None:
         return "–"
     return f"{value:.4g}" + ("" if unit in (None, "1") else f" {unit}")
