@@ -1,6 +1,7 @@
 """Programs as people write them, in virtual time."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -554,3 +555,91 @@ def test_asyncio_streams_threads_and_signal_handlers(rig: Rig) -> None:
     ]
     assert lines(program, "stderr") == []
     assert (program.exit_code, program.findings) == (0, [])
+
+
+def test_a_loop_that_idles_pings_at_the_times_of_its_own_grid(rig: Rig) -> None:
+    program = rig.host("ping_pong_threads.py")
+    rig.run(36, close=False)
+    # CONNECT at 0 s and a keep-alive of 7 s (paho does not count a PUBLISH as a
+    # sign of life). The loop looks each second, since the publication at 3.3 at
+    # 4.3, 5.3 ... 7.3: ping; 14.3 and 21.3: ping. It is stopped at 23.3 and begins
+    # anew; after the publication at 25.55 it looks at 26.55, 27.55, 28.55: ping.
+    exchange = ("Sending PINGREQ", "Received PINGRESP")
+    times = [time_s for time_s, text in lines(program) if text == exchange[0]]
+    assert times == [7.3, 14.3, 21.3, 28.55, 35.55]
+    assert [text for _, text in lines(program) if text != "stopped"] == [
+        text for _ in times for text in exchange
+    ]
+    assert rig.said() == [(3.3, "said", "first"), (25.55, "said", "last")]
+    assert program.findings == []
+
+
+def test_programs_that_answer_each_other_for_ever_are_stopped(rig: Rig) -> None:
+    rig.host("echo.py ping pong", name="one")
+    rig.host("echo.py pong ping", name="two")
+    rig.say(3, "ping", "ball")
+    with pytest.raises(PlaygroundError, match="one, two have exchanged messages") as it:
+        rig.run(10)
+    assert "at 3 s" in it.value.problem
+
+
+def test_a_wait_that_virtual_time_does_not_know_is_named(rig: Rig) -> None:
+    program = rig.host("stuck.py", watchdog_s=0.5)
+    rig.run(10)
+    [finding] = program.findings
+    assert finding.kind == "hang"
+    place = line_of("stuck.py", "return os.read")
+    assert f"{place}, in read_for_ever: return os.read(end, 1)" in finding.text
+
+
+def test_code_that_holds_the_interpreter_is_named_too(rig: Rig) -> None:
+    program = rig.host("stuck.py --lock", watchdog_s=0.5)
+    rig.run(10)
+    [finding] = program.findings
+    assert finding.kind == "hang"
+    number = line_of("stuck.py", "return sum").split()[-1]
+    assert f'stuck.py", line {number} in read_for_ever' in finding.text
+
+
+def test_output_is_kept_line_by_line_with_its_time(rig: Rig) -> None:
+    program = rig.host("talkative.py")
+    rig.run(10)
+    assert lines(program) == [
+        (0.0, "one-two"),
+        (1.5, "half a line and the rest: äöü"),
+        (1.5, "raw \\xff bytes"),
+        (1.5, "name? nobody answers"),
+    ]
+    stderr = lines(program, "stderr")
+    assert stderr[0] == (1.5, "2026-01-01 00:00:01,500 logged")
+    assert stderr[1][1].startswith("no end of line")
+    assert stderr[1][1].endswith("UserWarning: look out")
+    assert program.exit_code == 0
+
+
+def test_a_program_that_cannot_be_compiled_has_crashed(rig: Rig) -> None:
+    program = rig.host(["broken.py.txt"])
+    rig.run(10)
+    assert program.exit_code == 1
+    [finding] = program.findings
+    assert finding.kind == "crash"
+    assert "SyntaxError: '(' was never closed" in finding.text
+    assert lines(program, "stderr")[-1][1] == "SyntaxError: '(' was never closed"
+
+
+def test_a_run_may_go_on_in_steps_with_messages_in_between(rig: Rig) -> None:
+    rig.host("thermostat.py 20", name="thermostat")
+    for stop in (10, 20, 30):
+        rig.clock.run(until=stop)
+        rig.plant.publish("room/temperature", b'{"value": 18}')
+    rig.clock.run(until=40)
+    assert rig.said() == [(float(stop), "heater/on", "1") for stop in (10, 20, 30)]
+
+
+def test_a_program_that_nobody_closes_does_not_outlive_its_run() -> None:
+    rig = Rig()
+    process = rig.host("global_client.py")._process
+    rig.clock.run(until=2)
+    process.end()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process._popen.pid, 0)

@@ -141,6 +141,7 @@ class Baton:
     def attach(self, channel: Channel) -> list[Action]:
         """Takes the run's first frame and returns its actions."""
         self._channel = channel
+        channel.send(0, NEVER, ())  # The interpreter is up.
         self.now, self.until, actions = channel.receive()
         return actions
 

@@ -48,8 +48,6 @@ from playground.host.threads import (
 )
 from playground.host.tls import install as install_tls
 
-SUPPORTED = ((3, 11), (3, 14))
-"""The interpreters whose ``threading`` this knows, from and below."""
 _FOREIGN_LOOPS = ("uvloop", "gevent", "eventlet")
 """Event loops in C that no replacement reaches."""
 
@@ -258,6 +256,4 @@ def _answer_questions(ask_fd: int, answer_fd: int) -> None:
 
 
 if __name__ == "__main__":
-    if not SUPPORTED[0] <= sys.version_info[:2] < SUPPORTED[1]:
-        sys.exit("hosting knows Python 3.11, 3.12 and 3.13")
     main()

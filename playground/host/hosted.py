@@ -46,6 +46,8 @@ from playground.host.session import Session
 _ROOT = str(Path(__file__).resolve().parents[2])
 _STARTING_S = 60.0
 """Wall seconds that an interpreter may take to start on a busy machine."""
+_FIRST_UNKNOWN = (3, 14)
+"""The first Python whose ``threading`` the child does not know."""
 _STREAMS = {1: "stdout", 2: "stderr"}
 _STOP = 0
 
@@ -116,6 +118,12 @@ class Hosted:
                 "Hosting needs pipes that are inherited by number, which Windows "
                 "does not have.",
                 "run it in WSL, or use the transport lockstep",
+            )
+        if sys.version_info[:2] >= _FIRST_UNKNOWN:
+            raise PlaygroundError(
+                f"Hosting knows the threads of Python 3.11 to 3.13, and this is "
+                f"{sys.version_info[0]}.{sys.version_info[1]}.",
+                "run it with one of these, or use the transport lockstep",
             )
         folder = Path(cwd) if cwd is not None else Path.cwd()
         arguments, as_module = _command(program, folder)
@@ -241,12 +249,14 @@ class Hosted:
         if self._held is not None:
             return
         actions, self._inbox = self._inbox, []
-        if not self._started:
-            self._started = True
-            settings = json.dumps(self._settings).encode()
-            actions = [(CONFIGURE, 0, settings), *actions]
         self._going = True
-        with contextlib.suppress(BrokenPipeError):  # finish() says what happened
+        # If it has died, finish() will hear of it.
+        with contextlib.suppress(BrokenPipeError, EOFError, TimeoutError):
+            if not self._started:
+                self._started = True
+                self._process.channel.receive(_STARTING_S)
+                settings = json.dumps(self._settings).encode()
+                actions = [(CONFIGURE, 0, settings)]
             self._process.channel.send(now_ns, until_ns, actions)
 
     def finish(self, now_ns: int) -> None:
@@ -257,13 +267,13 @@ class Hosted:
         if not self._going:
             return
         self._going = False
-        wait_s = self.watchdog_s + (0 if self._process.up else _STARTING_S)
         try:
-            its_now_ns, next_ns, actions = self._process.channel.receive(wait_s)
+            told = self._process.channel.receive(self.watchdog_s)
         except TimeoutError:
             self._find(
                 "hang",
-                f"It has computed for {wait_s:g} s of wall time without waiting: "
+                f"It has computed for {self.watchdog_s:g} s of wall time without "
+                f"waiting: "
                 f"{self._process.whereabouts()}",
                 now_ns,
             )
@@ -278,9 +288,8 @@ class Hosted:
             )
             self._end(code)
             return
-        self._process.up = True
-        self._its_now_ns, self._next_ns = its_now_ns, next_ns
-        if its_now_ns > now_ns:
+        self._its_now_ns, self._next_ns, actions = told
+        if self._its_now_ns > now_ns:
             self._held = actions
             if not any(kind in _TELLING for kind, _, _ in actions):
                 self._take_held()
@@ -399,7 +408,6 @@ class _Process:
         ask_read, self._ask = os.pipe()
         self._answer, answer_write = os.pipe()
         theirs = (to_read, from_write, ask_read, answer_write)
-        self.up = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         search = os.environ.get("PYTHONPATH")
         try:

@@ -8,7 +8,7 @@ what was replaced. Modules that are loaded later find the virtual part at once.
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 _OURS = "playground.host"
@@ -27,6 +27,10 @@ class Replacements:
         old = vars(module).get(name)
         if old is None or old is new:
             return
+        if isinstance(new, FunctionType):
+            # As an attribute of a class (logging.Formatter.converter is
+            # time.localtime) it would become a method; the real ones do not.
+            new = staticmethod(new)
         setattr(module, name, new)
         if id(old) not in self._new:
             self._old.append(old)

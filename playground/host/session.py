@@ -172,6 +172,8 @@ class Session:
                 text = "The program began a TLS handshake where MQTT was expected."
             else:
                 text = f"The program sent {begin!r}, and not CONNECT of MQTT."
+                if b"upgrade: websocket" in bytes(data).lower():
+                    text += " MQTT over WebSocket is not hosted; use plain TCP."
             self._found("protocol", text)
         else:
             self._found("protocol", str(error))
