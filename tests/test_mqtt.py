@@ -734,7 +734,7 @@ def test_a_quiet_connection_is_kept_alive(broker, eventually):
     lost: list[str] = []
     receiver, got = receive(MqttBus(broker.url, keep_alive_s=1), on_lost=lost.append)
     receiver.subscribe("t")
-    assert not threading.Event().wait(2.5)  # two keep-alives must pass in silence
+    assert not threading.Event().wait(1.8)  # a broker gives up after 1.5 keep-alives
     publisher = MqttBus(broker.url).connect("p")
     publisher.publish("t", b"")
     eventually(lambda: got)

@@ -224,12 +224,13 @@ class BrokerSource:
 
     def _on_messages(self, messages: list[Message]) -> None:
         # A session that the broker has kept speaks before it is asked.
-        self._begun.wait()
+        if not self._begun.is_set():
+            self._begun.wait()
         sink = self._sink
         if sink is None:
             raise PlaygroundError("The recording did not begin.")
         self._heard_ns = messages[-1].time_ns
-        if self._has_system_topics:
+        if self._has_system_topics and any(m.topic == DROPPED_TOPIC for m in messages):
             messages = [m for m in messages if not self._is_of_the_system(m, sink)]
         if self._excludes:
             filters = self._filters
