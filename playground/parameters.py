@@ -33,6 +33,7 @@ from playground.document import Document, DocumentError, Mistake, Place
 from playground.errors import PlaygroundError, closest
 from playground.quantity import quantity, seconds
 from playground.signals import Signals
+from playground.table import read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class InUnitOf:
     Attributes:
         parameter: That other parameter.
         difference: It is a difference between two values of that signal.
-        or_signal: The name of a signal may stand instead of a number.
+        or_signal: The name of a signal, or a table of times and values, may
+            stand instead of a number.
     """
 
     parameter: str
@@ -100,6 +102,11 @@ _SUFFIXES = {
     "_s": "s",
 }
 """Endings of names of parameters that say a unit."""
+
+
+def unit_of(name: str) -> str:
+    """Returns the unit that the ending of a parameter's name says, else ``1``."""
+    return _SUFFIXES.get(_suffix(name), "1")
 
 
 def _suffix(name: str) -> str:
@@ -228,6 +235,8 @@ def _value(
         if signals is None or not isinstance(name, str) or name not in signals:
             # That parameter has been complained about already.
             return 0.0
+        if marker.or_signal and isinstance(written, Mapping):
+            return read_table({"table": written}, signals[name].unit)
         return quantity(written, signals[name].unit, difference=marker.difference)
     if hint is MISSING or not _checkable(hint):
         return written

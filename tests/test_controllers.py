@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from playground.controllers.pid import PID
 from playground.controllers.schedule import Schedule
 from playground.controllers.thermostat import Thermostat
+from playground.controllers.weather_compensation import WeatherCompensation
 from playground.document import Document
 from playground.errors import PlaygroundError
 from playground.parameters import build, parameters_of
@@ -65,6 +66,43 @@ def test_a_thermostat_may_follow_a_signal():
 def test_a_thermostat_without_hysteresis_is_refused():
     with pytest.raises(PlaygroundError, match="would switch at every decision"):
         thermostat(hysteresis=0.0)
+
+
+def test_a_set_point_may_change_over_time():
+    made, wrong = built(
+        Thermostat,
+        {
+            "measure": "t",
+            "command": "u",
+            "setpoint": {"0s": "50 degC", "1min": "313.15 K"},
+            "hysteresis": "2 K",
+        },
+    )
+    assert wrong == []
+    assert [made.step(t, {"t": 45})["u"] for t in (0, 59, 60, 120)] == [1, 1, 0, 0]
+
+
+def curve(**changes):
+    facts = {"outdoor": "t", "command": "wanted", "cold": -10.0, "mild": 20.0}
+    return WeatherCompensation(**(facts | {"at_cold": 55.0, "at_mild": 25.0} | changes))
+
+
+def test_the_heating_curve_is_a_line_with_flat_ends():
+    said = [curve().step(0, {"t": t})["wanted"] for t in (-30, -10, 5, 20, 30)]
+    assert said == pytest.approx([55, 55, 40, 25, 25])
+
+
+def test_the_heating_curve_follows_the_weather_slowly():
+    slow = curve(smoothing_s=3600.0)
+    slow.step(0, {"t": 20})
+    after = [slow.step(60 * k, {"t": -10})["wanted"] for k in range(1, 61)]
+    assert after == sorted(after)
+    assert 25 + 30 * (1 - math.exp(-1)) == pytest.approx(after[-1], abs=1)
+
+
+def test_a_heating_curve_without_a_cold_end_is_refused():
+    with pytest.raises(PlaygroundError, match="cold end is not colder"):
+        curve(cold=25.0)
 
 
 def pid(**changes):

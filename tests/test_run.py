@@ -277,7 +277,10 @@ def test_ci_gets_junit_markdown_and_json(path, tmp_path, monkeypatch, capsys):
     path.write_text(text + "  # | in a name\n")
     with pytest.raises(SystemExit) as end:
         main(
-            "run tank.yaml --no-report --json --junit out.xml --markdown out.md".split()
+            [
+                *("run", "tank.yaml", "--no-report", "--json"),
+                *("--junit", "out.xml", "--markdown", "out.md"),
+            ]
         )
     assert end.value.code == 1
     told = json.loads(capsys.readouterr().out)

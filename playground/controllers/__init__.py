@@ -46,5 +46,8 @@ BUILT_IN: dict[str, str] = {
     "thermostat": "playground.controllers.thermostat:Thermostat",
     "pid": "playground.controllers.pid:PID",
     "schedule": "playground.controllers.schedule:Schedule",
+    "weather_compensation": (
+        "playground.controllers.weather_compensation:WeatherCompensation"
+    ),
 }
 """Name in a scenario and the class behind it; imported when first asked for."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
+from playground.controllers.setpoint import Setpoint
 from playground.errors import PlaygroundError
 from playground.parameters import Duration, InUnitOf, SignalName
+from playground.table import TimeTable
 
 
 class PID:
@@ -21,8 +23,8 @@ class PID:
     Args:
         measure: The signal y that is to follow the set point.
         command: The signal u that is set.
-        setpoint: Wanted value, in the unit of ``measure``, or the name of a
-            signal that carries it.
+        setpoint: Wanted value, in the unit of ``measure``; or a table of times
+            and values; or the name of a signal that carries it.
         kp: Gain, unit of ``command`` per unit of ``measure``; negative where
             more command lowers the measurement.
         ti_s: Integral time; None for none.
@@ -40,7 +42,9 @@ class PID:
         *,
         measure: SignalName,
         command: SignalName,
-        setpoint: Annotated[float | str, InUnitOf("measure", or_signal=True)],
+        setpoint: Annotated[
+            float | str | TimeTable, InUnitOf("measure", or_signal=True)
+        ],
         kp: float,
         ti_s: Duration | None = None,
         td_s: Duration = 0.0,
@@ -60,10 +64,10 @@ class PID:
                 "A PID needs a gain that is not 0 and an integral time above 0.",
                 "leave 'ti' out for control without integral",
             )
-        self.measures = (measure, setpoint) if isinstance(setpoint, str) else (measure,)
+        self._setpoint = Setpoint(setpoint)
+        self.measures = (measure, *self._setpoint.measures)
         self.commands = (command,)
         self.period_s = period_s
-        self._setpoint = setpoint
         self._kp, self._ti_s, self._td_s = kp, ti_s, td_s
         self._filter_s = td_s / 10 if filter_s is None else filter_s
         self._low, self._high = low, high
@@ -78,10 +82,8 @@ class PID:
 
     def step(self, now: float, values: Mapping[str, float]) -> dict[str, float]:
         """Decides; see `playground.controllers.Controller`."""
-        setpoint = self._setpoint
         measured = values[self.measures[0]]
-        wanted = values[setpoint] if isinstance(setpoint, str) else setpoint
-        error = wanted - measured
+        error = self._setpoint.at(now, values) - measured
         elapsed_s = 0.0 if self._before is None else now - self._before[0]
         if self._before is not None and elapsed_s > 0 and self._td_s:
             slope = (measured - self._before[1]) / elapsed_s

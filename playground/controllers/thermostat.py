@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
+from playground.controllers.setpoint import Setpoint
 from playground.errors import PlaygroundError
 from playground.parameters import Duration, InUnitOf, SignalName
+from playground.table import TimeTable
 
 
 class Thermostat:
@@ -18,8 +20,8 @@ class Thermostat:
     Args:
         measure: The signal that is to be kept at the set point.
         command: The signal that is switched.
-        setpoint: Wanted value, in the unit of ``measure``, or the name of a
-            signal that carries it.
+        setpoint: Wanted value, in the unit of ``measure``; or a table of times
+            and values; or the name of a signal that carries it.
         hysteresis: Distance between switching on and off.
         on: Value of the command when on.
         off: Value of the command when off.
@@ -34,7 +36,9 @@ class Thermostat:
         *,
         measure: SignalName,
         command: SignalName,
-        setpoint: Annotated[float | str, InUnitOf("measure", or_signal=True)],
+        setpoint: Annotated[
+            float | str | TimeTable, InUnitOf("measure", or_signal=True)
+        ],
         hysteresis: Annotated[float, InUnitOf("measure", difference=True)],
         on: Annotated[float, InUnitOf("command")] = 1.0,
         off: Annotated[float, InUnitOf("command")] = 0.0,
@@ -48,10 +52,10 @@ class Thermostat:
                 f"A hysteresis of {hysteresis:g} would switch at every decision.",
                 "write a value above 0, for instance '2 K'",
             )
-        self.measures = (measure, setpoint) if isinstance(setpoint, str) else (measure,)
+        self._setpoint = Setpoint(setpoint)
+        self.measures = (measure, *self._setpoint.measures)
         self.commands = (command,)
         self.period_s = period_s
-        self._setpoint = setpoint
         self._half = hysteresis / 2
         self._levels = {True: on, False: off}
         self._stay_s = {True: min_on_s, False: min_off_s}
@@ -65,9 +69,7 @@ class Thermostat:
 
     def step(self, now: float, values: Mapping[str, float]) -> dict[str, float]:
         """Decides; see `playground.controllers.Controller`."""
-        setpoint = self._setpoint
-        wanted = values[setpoint] if isinstance(setpoint, str) else setpoint
-        missing = wanted - values[self.measures[0]]
+        missing = self._setpoint.at(now, values) - values[self.measures[0]]
         if self._cooling:
             missing = -missing
         switch_on = missing >= self._half if not self._is_on else missing > -self._half
