@@ -34,7 +34,7 @@ from playground.packets import (
 if TYPE_CHECKING:
     import socket
 
-    from playground.mqtt.connection import MqttBus, ProtocolName
+    from playground.mqtt.bus import MqttBus, ProtocolName
 
 _ENOUGH = 1 << 14
 """Bytes that leave without being pushed."""
@@ -83,6 +83,8 @@ class Sender(Receiver):
         self._publish_id = 0
         self._lost_because: str | None = None
         self._echoed = threading.Event()
+        self._sending = threading.Lock()
+        self._is_tls = bus.tls is not None
         self._may_have_properties = self._version == MQTT_5
 
     def publish(
@@ -135,8 +137,9 @@ class Sender(Receiver):
         data = b"".join(self._gathered)
         self._gathered.clear()
         self._gathered_bytes = 0
-        self._queue.append(data)
-        self._wake()
+        if not self._sent_at_once(data):
+            self._queue.append(data)
+            self._wake()
         if len(self._queue) >= _MOST_QUEUED or self._unsent >= _MOST_UNSENT:
             with self._changed:
                 self._wait(
@@ -146,6 +149,32 @@ class Sender(Receiver):
                 )
         if self._lost_because is not None:
             raise self._lost()
+
+    def _sent_at_once(self, data: bytes) -> bool:
+        """Sends from this thread if nothing waits before it.
+
+        Handing it to the sender's own thread costs up to a millisecond on a
+        busy machine, which a replay would show as lateness.
+        """
+        # One side of a TLS connection must not be used by two threads.
+        if self._is_tls or not self._sending.acquire(blocking=False):
+            return False
+        try:
+            connection = self._socket
+            if connection is None or self._queue or self._unsent:
+                return False
+            try:
+                sent = connection.send(data)
+            except OSError:
+                # Its own thread will find out what is the matter.
+                return False
+            if sent < len(data):
+                # Before whatever others have queued meanwhile.
+                self._queue.appendleft(data[sent:])
+                self._wake()
+            return True
+        finally:
+            self._sending.release()
 
     def flush(self, timeout_s: float = 30.0) -> None:
         """Returns when the broker has read everything, and acknowledged it.
@@ -217,9 +246,10 @@ class Sender(Receiver):
         return False
 
     def _write(self, connection: socket.socket, unsent: bytes) -> bytes:
-        rest = super()._write(connection, unsent)
-        was_stuck = self._unsent >= _MOST_UNSENT
-        self._unsent = len(rest)
+        with self._sending:
+            rest = super()._write(connection, unsent)
+            was_stuck = self._unsent >= _MOST_UNSENT
+            self._unsent = len(rest)
         if was_stuck or not rest:
             with self._changed:
                 self._changed.notify_all()
