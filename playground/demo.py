@@ -151,6 +151,8 @@ class Demo:
             load_signals(self.signals),
             period_s=STEP_S,
             holdout=0.3,
+            # Seconds, not a minute: it is a demonstration.
+            budget_s=3.0,
         )
         save_model(model, self.model, overwrite=True)
         return model

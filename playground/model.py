@@ -61,13 +61,13 @@ class Model:
     parameters: Mapping[str, Array]
     card: Mapping[str, Any]
 
-    def part(self, number: int) -> dict[str, Array]:
-        """Returns the arrays of one member, by their name within it."""
-        prefix = f"{number}."
+    def part(self, name: int | str) -> dict[str, Array]:
+        """Returns the arrays of a member or a named part, by their name in it."""
+        prefix = f"{name}."
         return {
-            name.removeprefix(prefix): array
-            for name, array in self.parameters.items()
-            if name.startswith(prefix)
+            key.removeprefix(prefix): array
+            for key, array in self.parameters.items()
+            if key.startswith(prefix)
         }
 
     def describe(self) -> str:
@@ -88,7 +88,11 @@ class Model:
 
 
 def save_model(
-    model: Model, folder: Path | str, *, overwrite: bool = False
+    model: Model,
+    folder: Path | str,
+    *,
+    overwrite: bool = False,
+    beside: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Writes a model into a folder of its own, whole or not at all.
 
@@ -96,9 +100,11 @@ def save_model(
         model: The model.
         folder: ``models/NAME``; made, with its parents.
         overwrite: Replace a model that is there already.
+        beside: Texts for people to put beside it, by file name: the card, its
+            pictures. They are not read again.
 
     Returns:
-        SHA-256 of each file, by its name.
+        SHA-256 of the document and of the parameters, by file name.
 
     Raises:
         PlaygroundError: The folder exists and may not be replaced, or is no
@@ -117,6 +123,8 @@ def save_model(
     try:
         half.chmod(0o755)
         hashes = _write(model, half)
+        for name, text in (beside or {}).items():
+            (half / name).write_text(text, encoding="utf-8")
         if target.exists():
             aside = half.with_name(half.name + ".old")
             target.rename(aside)

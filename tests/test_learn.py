@@ -84,7 +84,7 @@ def tank_recording(path, rows=800):
 
 def test_a_plant_learned_from_a_recording_runs_free_almost_as_the_real_one(tmp_path):
     recording = tank_recording(tmp_path / "r.parquet")
-    model = learn([recording], TANK, period_s=5.0)
+    model = learn([recording], TANK, period_s=5.0, budget_s=0.1)
     for error in model.card["errors"]:
         assert error["rmse"] < 0.15 * error["persistence"]
         assert error["rmse"] < 0.15 * error["train_mean"]
@@ -95,7 +95,7 @@ def test_a_plant_learned_from_a_recording_runs_free_almost_as_the_real_one(tmp_p
 
 def test_the_learned_plant_steps_as_the_free_run_judged_it():
     segment = tank_segment()
-    model = learn_segments([segment], TANK)
+    model = learn_segments([segment], TANK, budget_s=0.1)
     plant = LearnedPlant(model)
     test = segment.part(520, 800)
     (said,) = free_runs(plant, [test])
@@ -108,8 +108,8 @@ def test_the_learned_plant_steps_as_the_free_run_judged_it():
 
 def test_learning_twice_writes_the_same_bytes(tmp_path):
     segments = [tank_segment(400)]
-    first = save_model(learn_segments(segments, TANK), tmp_path / "a")
-    second = save_model(learn_segments(segments, TANK), tmp_path / "b")
+    first = save_model(learn_segments(segments, TANK, budget_s=0.6), tmp_path / "a")
+    second = save_model(learn_segments(segments, TANK, budget_s=0.6), tmp_path / "b")
     assert first == second
 
 
@@ -125,6 +125,7 @@ def test_no_test_row_takes_part_in_learning():
                 )
             ],
             TANK,
+            budget_s=0.6,
         )
         for rows in (y, spoilt)
     ]
@@ -134,7 +135,7 @@ def test_no_test_row_takes_part_in_learning():
 
 def test_the_error_is_that_of_the_rows_after_the_given_ones():
     segment = tank_segment()
-    model = learn_segments([segment], TANK)
+    model = learn_segments([segment], TANK, budget_s=0.1)
     test = segment.part(600, 700)
     h = model.history
     (error, _) = judge(LearnedPlant(model), [test])
@@ -179,7 +180,7 @@ def test_signals_with_nothing_to_learn_are_refused(role):
 
 def test_learning_from_no_recording_is_refused():
     with pytest.raises(PlaygroundError, match="no recording"):
-        learn([], TANK, period_s=5.0)
+        learn([], TANK, period_s=5.0, budget_s=0.1)
 
 
 def test_the_command_prints_the_errors_and_writes_the_model(tmp_path, capsys):
@@ -188,6 +189,7 @@ def test_the_command_prints_the_errors_and_writes_the_model(tmp_path, capsys):
     arguments = ["learn", str(tmp_path / "r.parquet")]
     arguments += ["--signals", str(tmp_path / "tank.yaml")]
     arguments += ["-o", str(tmp_path / "models" / "tank"), "--period", "5s"]
+    arguments += ["--budget", "1s"]
     assert run_command(arguments) == 0
     said = capsys.readouterr().out
     assert "persistence" in said
@@ -235,7 +237,7 @@ def test_the_temperature_lab_is_learned_well_below_persistence(tmp_path):
             for name in ("Q1", "Q2", "T1", "T2")
         ]
     )
-    model = learn([writer.close()], signals, period_s=5.0)
+    model = learn([writer.close()], signals, period_s=5.0, budget_s=0.5)
     print(model.describe())
     for error in model.card["errors"]:
         assert error["rmse"] < 0.5 * error["persistence"]

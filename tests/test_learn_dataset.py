@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from playground.errors import NotEnoughData, PlaygroundError
 from playground.learn.dataset import (
     Series,
+    believed,
     held,
     ordered,
     read_segments,
@@ -116,7 +117,7 @@ def test_stamps_are_put_in_order_and_of_equal_ones_the_later_message_wins():
 
 def test_what_is_outside_its_range_is_not_believed(tmp_path):
     recording = recorded(tmp_path, [(0, "p/t", 20.0), (5, "p/t", 65507), (6, "p/u", 1)])
-    series = read_series(recording, SIGNALS)
+    series = believed(read_series(recording, SIGNALS), SIGNALS)
     np.testing.assert_array_equal(series["t"].value, [20.0, math.nan])
 
 

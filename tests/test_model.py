@@ -50,7 +50,7 @@ def made_model(**changes) -> Model:
         "inputs": ("heater",),
         "outputs": ("tank",),
         "history": 1,
-        "members": ({"family": "arx", "outputs": ["tank"], "na": 1, "nb": 1},),
+        "members": ({"family": "arx", "na": 1, "nb": 1},),
         "parameters": {
             "scaling.u_mean": np.array([0.0]),
             "scaling.u_std": np.array([1.0]),
@@ -58,6 +58,16 @@ def made_model(**changes) -> Model:
             "scaling.y_std": np.array([1.0]),
             "start.u": np.array([[0.0]]),
             "start.y": np.array([[20.0]]),
+            "weights": np.array([[1.0]]),
+            "envelope.low": np.array([-5.0, -10.0]),
+            "envelope.high": np.array([105.0, 70.0]),
+            "envelope.states": np.array(
+                [[h, t] for h in range(0, 101, 10) for t in range(-10, 71, 5)], float
+            ),
+            "envelope.reach": np.array([12.0]),
+            "interval.floor": np.array([0.5]),
+            "interval.factor": np.array([[1.0], [2.0], [3.0]]),
+            "interval.spread": np.array([0.0]),
             "0.weights": np.array([[-0.1], [0.2], [0.0]]),
             "0.low": np.array([-100.0]),
             "0.high": np.array([100.0]),

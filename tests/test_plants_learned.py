@@ -15,6 +15,7 @@ from playground.plants import Plant
 from playground.plants.device import Device
 from playground.plants.learned import LearnedPlant
 from playground.signals import Publication, Signal, Signals
+from playground.testing import check_plant
 
 SIGNALS = Signals(
     [
@@ -56,7 +57,7 @@ def made_model(**changes) -> Model:
         "inputs": ("heater",),
         "outputs": ("tank",),
         "history": 1,
-        "members": ({"family": "arx", "outputs": ["tank"], "na": 1, "nb": 1},),
+        "members": ({"family": "arx", "na": 1, "nb": 1},),
         "parameters": {
             "scaling.u_mean": np.array([0.0]),
             "scaling.u_std": np.array([1.0]),
@@ -64,6 +65,16 @@ def made_model(**changes) -> Model:
             "scaling.y_std": np.array([1.0]),
             "start.u": np.array([[0.0]]),
             "start.y": np.array([[20.0]]),
+            "weights": np.array([[1.0]]),
+            "envelope.low": np.array([-5.0, -10.0]),
+            "envelope.high": np.array([105.0, 70.0]),
+            "envelope.states": np.array(
+                [[h, t] for h in range(0, 101, 10) for t in range(-10, 71, 5)], float
+            ),
+            "envelope.reach": np.array([12.0]),
+            "interval.floor": np.array([0.5]),
+            "interval.factor": np.array([[1.0], [2.0], [3.0]]),
+            "interval.spread": np.array([0.0]),
             "0.weights": np.array([[-0.1], [0.2], [0.0]]),
             "0.low": np.array([-100.0]),
             "0.high": np.array([100.0]),
@@ -185,10 +196,70 @@ def test_on_a_bus_it_says_what_the_real_one_said():
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"members": ({"family": "oracle", "outputs": ["tank"]},)}, "oracle"),
-        ({"parameters": {"0.low": np.zeros(1)}}, "weights"),
+        ({"members": ({"family": "oracle"},)}, "oracle"),
+        ({"parameters": {"0.low": np.zeros(1)}}, "no 'weights'"),
     ],
 )
 def test_a_model_it_cannot_step_is_refused(changes, named):
     with pytest.raises(FileFormatError, match=named):
         LearnedPlant(made_model(**changes))
+
+
+def test_a_step_outside_the_range_of_the_training_data_is_said_with_its_signal():
+    plant = LearnedPlant(made_model())
+    plant.reset()
+    assert plant.in_envelope
+    plant.step(5.0, {"heater": 50.0})
+    assert plant.in_envelope
+    plant.step(10.0, {"heater": 150.0})
+    assert not plant.in_envelope
+    plant.step(15.0, {"heater": 20.0})
+    assert plant.in_envelope
+    seen = plant.departures
+    assert (seen.steps, seen.outside, seen.first_s) == (3, 1, 10.0)
+    assert dict(seen.signals) == {"heater": 1}
+
+
+def test_an_unseen_combination_is_outside_although_each_signal_is_in_range():
+    model = made_model()
+    states = np.array([[h, 0.5 * h] for h in np.linspace(0, 100, 60)])
+    parameters = {
+        **model.parameters,
+        "envelope.states": states,
+        "envelope.reach": np.array([5.0]),
+    }
+    plant = LearnedPlant(made_model(parameters=parameters))
+    plant.begin(np.array([[[0.0]]]), np.array([[[20.0]]]))
+    plant.step(5.0, {"heater": 100.0})
+    assert not plant.in_envelope
+    assert dict(plant.departures.signals) == {"the combination of all signals": 1}
+
+
+def test_intervals_widen_with_the_time_since_the_start():
+    plant = LearnedPlant(made_model())
+    plant.reset()
+    widths = []
+    for step in range(1, 9):
+        middle = plant.step(5.0 * step, {"heater": 10.0})["tank"]
+        low, high = plant.intervals()["tank"]
+        assert low + high == pytest.approx(2 * middle)
+        widths.append((high - low) / 2)
+    assert widths == pytest.approx([0.5, 1, 1, 1.5, 1.5, 1.5, 1.5, 1.5])
+
+
+def test_an_input_that_is_no_number_stays_as_it_was():
+    plant, other = LearnedPlant(made_model()), LearnedPlant(made_model())
+    plant.step(5.0, {"heater": 10.0})
+    other.step(5.0, {"heater": 10.0})
+    said = plant.step(10.0, {"heater": math.nan})
+    assert said == other.step(10.0, {"heater": 10.0})
+
+
+def test_outputs_marked_unusable_in_the_card_are_named():
+    assert LearnedPlant(made_model()).unusable == ()
+    marked = made_model(card={"unusable": ["tank"], "errors": []})
+    assert LearnedPlant(marked).unusable == ("tank",)
+
+
+def test_it_keeps_the_rules_of_every_plant():
+    check_plant(lambda: LearnedPlant(made_model()))

@@ -79,9 +79,8 @@ class Segment:
 def read_series(recording: Recording, signals: Signals) -> dict[str, Series]:
     """Decodes every signal of a recording.
 
-    Values outside a signal's range are not believed and become NaN. Stamps
-    that run backwards are put in order; of equal ones the later message wins.
-    Where the recorder was blind (a ``gap``) every measurement has a NaN.
+    Stamps that run backwards are put in order; of equal ones the later message
+    wins. Where the recorder was blind (a ``gap``) every measurement has a NaN.
 
     Returns:
         A series for every signal, empty where it never spoke.
@@ -90,9 +89,6 @@ def read_series(recording: Recording, signals: Signals) -> dict[str, Series]:
     values: dict[str, list[float]] = {name: [] for name in signals}
     for message in recording.messages(topics=tuple(signals.by_topic)):
         for name, value in signals.decode(message.topic, message.payload):
-            bounds = signals[name].range
-            if bounds is not None and not bounds[0] <= value <= bounds[1]:
-                value = math.nan
             times[name].append(message.time_ns / 1e9)
             values[name].append(value)
     for message in recording.messages(kinds=("gap",)):
@@ -102,6 +98,19 @@ def read_series(recording: Recording, signals: Signals) -> dict[str, Series]:
             times[signal.name].append(since / 1e9)
             values[signal.name].append(math.nan)
     return {name: ordered(times[name], values[name]) for name in signals}
+
+
+def believed(series: Mapping[str, Series], signals: Signals) -> dict[str, Series]:
+    """Puts NaN for values outside the range that a signal can have."""
+    answer = dict(series)
+    for name, said in series.items():
+        bounds = signals[name].range
+        if bounds is not None:
+            with np.errstate(invalid="ignore"):
+                inside = (said.value >= bounds[0]) & (said.value <= bounds[1])
+            value = np.where(inside, said.value, math.nan)
+            answer[name] = Series(time=said.time, value=value)
+    return answer
 
 
 def ordered(time: Iterable[float], value: Iterable[float]) -> Series:
@@ -237,7 +246,7 @@ def read_segments(
             which all are known.
     """
     signals_need_roles(signals)
-    series = read_series(recording, signals)
+    series = believed(read_series(recording, signals), signals)
     return segments_of(
         series, signals, period_s=period_s, aggregate=aggregate, max_age_s=max_age_s
     )

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from joblib import Parallel, delayed
 
 from playground.errors import NotEnoughData, PlaygroundError
-from playground.learn.arx import blocks_of, chosen_arx
+from playground.learn.candidates import (
+    HISTORY,
+    Candidate,
+    cost,
+    tried,
+    worth_trying,
+)
+from playground.learn.card import measured
 from playground.learn.dataset import (
     Aggregate,
     Segment,
+    believed,
     read_segments,
+    read_series,
+    segments_of,
     signals_need_roles,
     split_by_time,
 )
-from playground.learn.free_run import OutputError, judge
+from playground.learn.envelope import measured as envelope_of
+from playground.learn.examination import Finding, examined_rows, examined_series
+from playground.learn.folds import folds_of
+from playground.learn.free_run import judge
+from playground.learn.intervals import calibrated
+from playground.learn.selection import Selection, selected
 from playground.model import Model
 from playground.plants.learned import LearnedPlant
 from playground.plants.learned.simulator import Scaling
@@ -26,8 +44,11 @@ from playground.recording import Recording
 from playground.signals import Signals
 
 Array = npt.NDArray[np.float64]
+Progress = Callable[[int, int, Candidate], None]
 
-FEWEST_ROWS = 60
+HOPELESS = 0.9
+"""Times the error of the mean: an output that is hardly better is unusable."""
+FEWEST_ROWS = 120
 """Fewer rows of training data carry no conclusion about a plant."""
 
 
@@ -37,8 +58,13 @@ def learn(
     *,
     period_s: float,
     holdout: float = 0.35,
+    budget_s: float = 60.0,
+    seed: int = 0,
+    jobs: int | None = None,
     aggregate: Aggregate = "mean",
     max_age_s: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
+    report: Callable[[list[Finding]], None] | None = None,
 ) -> Model:
     """Learns a plant from recordings.
 
@@ -49,8 +75,15 @@ def learn(
         period_s: Seconds of one step.
         holdout: Last part of the rows, 0 to 0.9, that is kept for judging and
             never learned from.
+        budget_s: About how long learning may take on two cores. It decides
+            which candidates are tried, by an estimate and not by a stop watch.
+        seed: Equal seeds and data learn equal models, bit by bit.
+        jobs: Processes; as many as there are cores if None.
         aggregate: How several measurements within a step become one.
-        max_age_s: See `read_segments`.
+        max_age_s: See `playground.learn.read_segments`.
+        progress: Called with candidates done, candidates in all, and the last
+            one.
+        report: Called with what is odd about the data, before learning begins.
 
     Returns:
         The model; ``card["errors"]`` says how well it did on what was held
@@ -64,6 +97,42 @@ def learn(
         raise PlaygroundError(
             "There is no recording to learn from.", "name at least one recording"
         )
+    signals_need_roles(signals)
+    segments: list[Segment] = []
+    findings: list[Finding] = []
+    for recording in recordings:
+        series = read_series(recording, signals)
+        findings += examined_series(series, signals, period_s=period_s)
+        segments += segments_of(
+            believed(series, signals),
+            signals,
+            period_s=period_s,
+            aggregate=aggregate,
+            max_age_s=max_age_s,
+        )
+    return learn_segments(
+        segments,
+        signals,
+        holdout=holdout,
+        budget_s=budget_s,
+        seed=seed,
+        jobs=jobs,
+        findings=findings,
+        progress=progress,
+        report=report,
+    )
+
+
+def held_back(
+    recordings: Sequence[Recording],
+    signals: Signals,
+    *,
+    period_s: float,
+    holdout: float = 0.35,
+    aggregate: Aggregate = "mean",
+    max_age_s: Mapping[str, float] | None = None,
+) -> list[Segment]:
+    """Returns the rows that `learn`, called alike, keeps for judging."""
     segments: list[Segment] = []
     for recording in recordings:
         segments += read_segments(
@@ -73,11 +142,21 @@ def learn(
             aggregate=aggregate,
             max_age_s=max_age_s,
         )
-    return learn_segments(segments, signals, holdout=holdout)
+    _, test = split_by_time(segments, holdout)
+    return [s for s in test if len(s) > HISTORY]
 
 
 def learn_segments(
-    segments: Sequence[Segment], signals: Signals, *, holdout: float = 0.35
+    segments: Sequence[Segment],
+    signals: Signals,
+    *,
+    holdout: float = 0.35,
+    budget_s: float = 60.0,
+    seed: int = 0,
+    jobs: int | None = None,
+    findings: Sequence[Finding] = (),
+    progress: Progress | None = None,
+    report: Callable[[list[Finding]], None] | None = None,
 ) -> Model:
     """Learns a plant from rows that are on a grid already; see `learn`."""
     if not 0 <= holdout <= 0.9:
@@ -91,47 +170,155 @@ def learn_segments(
     u = np.vstack([s.u for s in train])
     y = np.vstack([s.y for s in train])
     check_excitation(u, train[0])
+    odd = [*findings, *examined_rows(segments, signals)]
+    if report is not None:
+        report(odd)
     scaling = Scaling.of(u, y)
     low, high = output_limits(y, signals, train[0].outputs)
-    scaled_low, scaled_high = scaling.scaled_y(low), scaling.scaled_y(high)
     scaled = [
         replace(s, u=scaling.scaled_u(s.u), y=scaling.scaled_y(s.y)) for s in train
     ]
-    settings, weights = chosen_arx(
-        [b for b in blocks_of(scaled) if len(b) >= 15], low=scaled_low, high=scaled_high
+    folds = folds_of(scaled, shortest=HISTORY + 4)
+    candidates = all_tried(
+        worth_trying(rows=len(u), budget_s=budget_s),
+        folds,
+        low=scaling.scaled_y(low),
+        high=scaling.scaled_y(high),
+        seed=seed,
+        jobs=jobs,
+        progress=progress,
     )
-    history = max(int(settings["na"]), int(settings["nb"]) - 1, 1)
+    truth = [b.y[HISTORY:] for fold in folds for b in fold]
+    owner = [number for number, fold in enumerate(folds) for _ in fold]
+    chosen = selected(candidates, truth, owner)
+    interval, about_interval = calibrated(truth, chosen.said, chosen.spread)
     start = max(train, key=len)
     parameters = {
         **scaling.arrays(),
-        "start.u": start.u[:history],
-        "start.y": start.y[:history],
-        "0.weights": weights,
-        "0.low": scaled_low,
-        "0.high": scaled_high,
+        "start.u": start.u[:HISTORY],
+        "start.y": start.y[:HISTORY],
+        "weights": chosen.weights,
+        **_named("envelope", envelope_of(folds, seed=seed)),
+        **_named("interval", interval),
     }
+    for number, member in enumerate(chosen.members):
+        parameters |= _named(number, member.parameters)
     model = Model(
         signals=signals,
         period_s=train[0].dt,
         inputs=train[0].inputs,
         outputs=train[0].outputs,
-        history=history,
-        members=({"family": "arx", "outputs": list(train[0].outputs), **settings},),
+        history=HISTORY,
+        members=tuple({"family": m.family, **m.settings} for m in chosen.members),
         parameters=parameters,
-        card={},
-    )
-    errors: list[OutputError] = []
-    if test:
-        errors = judge(LearnedPlant(model), test)
-    return replace(
-        model,
         card={
             "data_sha256": data_hash(segments),
             "rows": {"train": len(u), "test": sum(len(s) for s in test)},
             "holdout": holdout,
-            "errors": [e.as_dict() for e in errors],
+            "budget_s": budget_s,
+            "seed": seed,
+            "validation": dict(
+                zip(train[0].outputs, chosen.errors.tolist(), strict=True)
+            ),
+            "candidates": [
+                {
+                    "family": c.family,
+                    "settings": dict(c.settings),
+                    "errors": dict(
+                        zip(train[0].outputs, c.errors.tolist(), strict=True)
+                    ),
+                    "weights": _weights_of(c, chosen, train[0].outputs),
+                }
+                for c in candidates
+            ],
+            "findings": [f.as_dict() for f in odd],
+            "interval": about_interval,
+            "unusable": hopeless(train[0].outputs, chosen, folds),
+            "errors": [],
         },
     )
+    return judged(model, [s for s in test if len(s) > HISTORY])
+
+
+def judged(model: Model, test: Sequence[Segment]) -> Model:
+    """Returns the model with its card filled in from data it has not seen.
+
+    Args:
+        model: As learned.
+        test: In units; may be empty, then only what needs no data is measured.
+    """
+    plant = LearnedPlant(model)
+    errors = judge(plant, test) if test else []
+    unusable = {
+        *model.card["unusable"],
+        *(e.output for e in errors if e.rmse >= e.train_mean),
+    }
+    return replace(
+        model,
+        card={
+            **model.card,
+            "errors": [e.as_dict() for e in errors],
+            "unusable": [n for n in model.outputs if n in unusable],
+            **measured(plant, test),
+        },
+    )
+
+
+def _named(part: int | str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {f"{part}.{name}": array for name, array in arrays.items()}
+
+
+def _weights_of(
+    candidate: Candidate, chosen: Selection, outputs: Sequence[str]
+) -> dict[str, float]:
+    for member, weights in zip(chosen.members, chosen.weights, strict=True):
+        if member is candidate:
+            return dict(zip(outputs, weights.tolist(), strict=True))
+    return {}
+
+
+def all_tried(
+    ladder: Sequence[tuple[str, Mapping[str, Any]]],
+    folds: Sequence[Sequence[Segment]],
+    *,
+    low: Array,
+    high: Array,
+    seed: int,
+    jobs: int | None,
+    progress: Progress | None,
+) -> list[Candidate]:
+    """Tries every candidate, side by side where that is worth the processes."""
+    rows = sum(len(b) for fold in folds for b in fold)
+    seconds = sum(cost(family, settings, rows) for family, settings in ladder)
+    # Starting processes takes a few seconds as well.
+    workers = 1 if seconds < 15 else jobs or os.cpu_count() or 1
+    calls = (
+        delayed(tried)(family, settings, folds, low=low, high=high, seed=seed)
+        for family, settings in ladder
+    )
+    done: list[Candidate] = []
+    for candidate in Parallel(n_jobs=workers, return_as="generator")(calls):
+        done.append(candidate)
+        if progress is not None:
+            progress(len(done), len(ladder), candidate)
+    return done
+
+
+def hopeless(
+    outputs: Sequence[str], chosen: Selection, folds: Sequence[Sequence[Segment]]
+) -> list[str]:
+    """Names outputs that are no better known than by the mean of the other folds."""
+    wrong, mean_wrong = [], []
+    blocks = iter(chosen.said)
+    for out, fold in enumerate(folds):
+        others = np.vstack([b.y for k, f in enumerate(folds) if k != out for b in f])
+        mean = others.mean(axis=0)
+        truth = np.vstack([b.y[HISTORY:] for b in fold])
+        said = np.vstack([next(blocks) for _ in fold])
+        wrong.append(np.mean((said - truth) ** 2, axis=0))
+        mean_wrong.append(np.mean((mean - truth) ** 2, axis=0))
+    ratio = np.sqrt(np.mean(wrong, axis=0) / np.mean(mean_wrong, axis=0))
+    return [name for name, r in zip(outputs, ratio, strict=True) if r >= HOPELESS]
 
 
 def check_enough(train: Sequence[Segment]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,54 @@ import numpy as np
 from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.model import Model, load_model
 from playground.plants.learned.arx import Arx
+from playground.plants.learned.boosting import Boosting
+from playground.plants.learned.envelope import Envelope
+from playground.plants.learned.filter_bank import FilterBank
+from playground.plants.learned.fourier import Fourier
+from playground.plants.learned.network import Network
+from playground.plants.learned.reservoir import Reservoir
 from playground.plants.learned.simulator import Array, Scaling, Simulator
 from playground.signals import Signals
 
 FAMILIES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Array]], Simulator]] = {
     "arx": Arx,
+    "boosting": Boosting,
+    "filter bank": FilterBank,
+    "fourier": Fourier,
+    "network": Network,
+    "reservoir": Reservoir,
 }
 """Name of a family in a model and the class that steps it."""
+
+DISTANCE_EVERY = 10
+"""Steps between two looks at the distance to the training data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departures:
+    """How often a run left what the model knows; of a batch, its first run.
+
+    Attributes:
+        steps: Steps made since the start.
+        outside: Steps of them that were outside the envelope.
+        first_s: End of the first such step, seconds since the start; None
+            without one.
+        signals: How many of these steps each signal was the furthest out.
+    """
+
+    steps: int
+    outside: int
+    first_s: float | None
+    signals: Mapping[str, int]
 
 
 class LearnedPlant:
     """A plant made of what was learned from recordings.
 
-    Each output is the median of the members that were chosen for it. A step
-    never fails and never leaves the limits of the outputs, whatever the inputs.
+    Its members each run on their own answers; an output is their weighed mean. A
+    step never fails and never leaves the limits of the outputs, whatever the
+    inputs; whether it is to be believed is another question, and `in_envelope`,
+    `departures` and `intervals` answer it.
 
     Args:
         model: A model, or the folder that holds one.
@@ -36,14 +71,16 @@ class LearnedPlant:
         period_s: Seconds of one step.
         inputs: Names of commands and disturbances, the columns of a batch.
         outputs: Names of measurements, the columns of a batch.
+        unusable: Outputs that no candidate predicted better than their mean.
+        inside: Per run, whether the last step was within the envelope.
     """
 
     def __init__(self, model: Model | Path | str) -> None:
         self.model = model if isinstance(model, Model) else load_model(model)
         model = self.model
         self.period_s = model.period_s
-        self.inputs = model.inputs
-        self.outputs = model.outputs
+        self.inputs, self.outputs = model.inputs, model.outputs
+        self.unusable: tuple[str, ...] = tuple(model.card.get("unusable", ()))
         self._simulators = simulators_of(model)
         try:
             get = model.parameters.__getitem__
@@ -54,10 +91,20 @@ class LearnedPlant:
                 y_std=get("scaling.y_std"),
             )
             self._start_u, self._start_y = get("start.u"), get("start.y")
+            self._weights = get("weights")[:, None, :]
+            self._envelope = Envelope(
+                model.part("envelope"), self.inputs + self.outputs
+            )
+            low, high = get("envelope.low"), get("envelope.high")
+            self._interval = model.part("interval")
         except KeyError as error:
             raise FileFormatError(
                 f"The model has no parameter {error}.", "learn the model again"
             ) from error
+        # Far outside nothing is known; a limit keeps the arithmetic sound.
+        span = (high - low)[: len(self.inputs)]
+        self._least_u = low[: len(self.inputs)] - span
+        self._most_u = high[: len(self.inputs)] + span
         self.signals = Signals(
             (
                 dataclasses.replace(
@@ -70,16 +117,7 @@ class LearnedPlant:
             ),
             model.signals.publications,
         )
-        self._choice = self._chosen_members()
-        self._runs = 1
         self.reset()
-
-    def _chosen_members(self) -> list[list[int]]:
-        choice: list[list[int]] = [[] for _ in self.outputs]
-        for number, member in enumerate(self.model.members):
-            for name in member["outputs"]:
-                choice[self.outputs.index(name)].append(number)
-        return choice
 
     def reset(self, *, seed: int = 0) -> Mapping[str, float]:
         """Goes back to the start; see `Plant`.
@@ -131,12 +169,19 @@ class LearnedPlant:
         Returns:
             The last row of ``y``, runs × outputs.
         """
-        self._runs = len(u)
         scaled_u, scaled_y = self.scaling.scaled_u(u), self.scaling.scaled_y(y)
         for simulator in self._simulators:
             simulator.begin(
                 scaled_u[:, -simulator.history :], scaled_y[:, -simulator.history :]
             )
+        self._steps, self._outside = 0, 0
+        self._first_s: float | None = None
+        self._signals: dict[str, int] = {}
+        self._last_u, self._scaled = scaled_u[:, -1], scaled_y[:, -1]
+        self._spread: Array | None = np.zeros_like(self._scaled)
+        self._answers = self._scaled[None]
+        self._near = np.ones(len(u), dtype=bool)
+        self.inside = np.ones(len(u), dtype=bool)
         return np.array(y[:, -1])
 
     def step_batch(self, now: float, inputs: Array) -> Array:
@@ -144,32 +189,98 @@ class LearnedPlant:
 
         Args:
             now: End of the step, seconds since the start of the runs.
-            inputs: In their units, runs × inputs, columns as in ``inputs``.
+            inputs: In their units, runs × inputs, columns as in ``inputs``; NaN
+                leaves an input as it was.
 
         Returns:
             Outputs at ``now``, runs × outputs, columns as in ``outputs``.
         """
-        u = self.scaling.scaled_u(inputs)
-        answers = [simulator.advance(u) for simulator in self._simulators]
-        if len(answers) == 1:
-            scaled = answers[0]
-        else:
-            stacked = np.stack(answers)
-            scaled = np.column_stack(
-                [
-                    np.median(stacked[c, :, k], axis=0)
-                    for k, c in enumerate(self._choice)
-                ]
-            )
-        return self.scaling.physical_y(scaled)
+        u = (inputs - self.scaling.u_mean) / self.scaling.u_std
+        u = np.minimum(np.maximum(u, self._least_u), self._most_u)
+        if np.isnan(u.sum()):
+            u = np.where(np.isnan(u), self._last_u, u)
+        self._answers = np.array([s.advance(u) for s in self._simulators])
+        scaled = (self._answers * self._weights).sum(axis=0)
+        self._last_u, self._scaled, self._spread = u, scaled, None
+        self._look(now, u, scaled)
+        return np.asarray(scaled * self.scaling.y_std + self.scaling.y_mean)
+
+    def _look(self, now: float, u: Array, y: Array) -> None:
+        """Keeps account of the envelope."""
+        state = np.concatenate([u, y], axis=1)
+        self._steps += 1
+        inside = self._envelope.box(state)
+        # States move slowly; the distance is asked now and then, and holds.
+        if self._steps % DISTANCE_EVERY == 1:
+            self._near = self._envelope.near(state)
+        self.inside = inside & self._near
+        if not self.inside[0]:
+            self._outside += 1
+            if self._first_s is None:
+                self._first_s = now
+            name = self._envelope.outside(state[0])
+            self._signals[name] = self._signals.get(name, 0) + 1
+
+    @property
+    def in_envelope(self) -> bool:
+        """Whether the last step was where the model knows the plant."""
+        return bool(self.inside[0])
+
+    @property
+    def departures(self) -> Departures:
+        """How often the run left the envelope so far."""
+        return Departures(
+            steps=self._steps,
+            outside=self._outside,
+            first_s=self._first_s,
+            signals=dict(self._signals),
+        )
+
+    def half_widths(self) -> Array:
+        """Returns half-widths of the 90 % intervals, runs × outputs, in units."""
+        if self._spread is None:
+            apart = (self._answers - self._scaled) ** 2
+            self._spread = np.sqrt((apart * self._weights).sum(axis=0))
+        if not self._steps:
+            return np.zeros_like(self._scaled)
+        # Bin 0 begins at step 1, bin 1 at step 2, bin 2 at step 4 ...
+        lead = min(self._steps.bit_length(), len(self._interval["factor"])) - 1
+        width = self._interval["floor"] + self._interval["spread"] * self._spread
+        return np.asarray(self._interval["factor"][lead] * width * self.scaling.y_std)
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Returns the 90 % interval of each output at the last step."""
+        middle = self.scaling.physical_y(self._scaled)[0]
+        half = self.half_widths()[0]
+        return {
+            name: (float(middle[k] - half[k]), float(middle[k] + half[k]))
+            for k, name in enumerate(self.outputs)
+        }
 
     def snapshot(self) -> Any:
         """Returns the state, to be given to `restore` of the same model."""
-        return self._runs, [simulator.state() for simulator in self._simulators]
+        own = (
+            self._steps,
+            self._outside,
+            self._first_s,
+            dict(self._signals),
+            self._last_u.copy(),
+            self._scaled.copy(),
+            self._answers.copy(),
+            self._near.copy(),
+            self.inside.copy(),
+        )
+        return own, [simulator.state() for simulator in self._simulators]
 
     def restore(self, snapshot: Any) -> None:
         """Goes back to what `snapshot` returned."""
-        self._runs, states = snapshot
+        own, states = snapshot
+        self._steps, self._outside, self._first_s = own[:3]
+        self._signals = dict(own[3])
+        self._last_u, self._scaled, self._answers, self._near, self.inside = (
+            array.copy() for array in own[4:]
+        )
+        self._spread = None
         for simulator, state in zip(self._simulators, states, strict=True):
             simulator.set_state(state)
 

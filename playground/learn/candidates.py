@@ -1,0 +1,285 @@
+"""Candidates: one family with one setting, tried on held-back blocks.
+
+Each family is a module of its own that trains; its simulator lives in
+`playground.plants.learned`. Here stands which settings are worth a try, what
+they cost, and the one way in which all of them are tried.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from playground.learn import arx, boosting, filter_bank, fourier, network, reservoir
+from playground.learn.dataset import Segment
+from playground.learn.folds import blocks_free_run
+from playground.plants.learned.plant import FAMILIES
+
+Array = npt.NDArray[np.float64]
+Settings = Mapping[str, Any]
+Fits = tuple[list[dict[str, Array]], dict[str, Array]]
+
+HISTORY = 12
+"""Rows that every candidate is given at the beginning of a free run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A family with a setting, and how it did.
+
+    Attributes:
+        family: Name in `playground.plants.learned.plant.FAMILIES`.
+        settings: What its trainer was told.
+        parameters: Its arrays, fitted to all training data.
+        said: Free run over each held-back block by a fit that never saw the
+            block, from row `HISTORY` on; scaled outputs.
+        errors: Free-run error per output in spreads of the training data; the
+            geometric mean over folds, so that no single one decides.
+        seconds: What the training took, on one core.
+    """
+
+    family: str
+    settings: Settings
+    parameters: dict[str, Array]
+    said: list[Array]
+    errors: Array
+    seconds: float
+
+
+def geometric_mean(errors: Sequence[Array]) -> Array:
+    """Returns the geometric mean over folds, per output."""
+    return np.asarray(np.exp(np.mean(np.log(np.maximum(errors, 1e-6)), axis=0)))
+
+
+def _copies(train: Callable[..., dict[str, Array]]) -> Callable[..., Fits]:
+    """Makes fits out of a trainer of copies: the plant has all of them."""
+
+    def fits(folds: Sequence[Sequence[Segment]], settings: Settings, seed: int) -> Fits:
+        arrays = train(folds, settings, seed=seed)
+        parts = [
+            {name: array[k : k + 1] for name, array in arrays.items()}
+            for k in range(len(folds))
+        ]
+        return parts, arrays
+
+    return fits
+
+
+TRAINERS: dict[str, Callable[..., Fits]] = {
+    "arx": lambda folds, settings, seed: arx.trained(folds, settings),
+    "boosting": lambda folds, settings, seed: boosting.trained(
+        folds, settings, seed=seed
+    ),
+    "fourier": lambda folds, settings, seed: fourier.trained(
+        folds, settings, seed=seed
+    ),
+    "reservoir": lambda folds, settings, seed: reservoir.trained(
+        folds, settings, seed=seed
+    ),
+    "filter bank": _copies(filter_bank.trained),
+    "network": _copies(network.trained),
+}
+
+
+def tried(
+    family: str,
+    settings: Settings,
+    folds: Sequence[Sequence[Segment]],
+    *,
+    low: Array,
+    high: Array,
+    seed: int = 0,
+) -> Candidate:
+    """Trains a candidate and runs it free over every block it has not seen.
+
+    Args:
+        family: Name of the family.
+        settings: For its trainer.
+        folds: Scaled blocks.
+        low: Limits of the scaled outputs.
+        high: Limits of the scaled outputs.
+        seed: Of all that is drawn.
+    """
+    # One thread: a second changes the order of additions, and so the model.
+    with threadpool_limits(1):
+        start = time.process_time()
+        parts, whole = TRAINERS[family](folds, settings, seed)
+        limits = {"low": low, "high": high}
+        said: list[Array] = []
+        errors = []
+        for part, fold in zip(parts, folds, strict=True):
+            simulator = FAMILIES[family](settings, {**part, **limits})
+            answers = blocks_free_run(simulator, fold, history=HISTORY)
+            said += answers
+            truth = np.vstack([b.y[HISTORY:] for b in fold])
+            wrong = np.nan_to_num(np.vstack(answers) - truth, nan=1e3)
+            errors.append(np.sqrt((wrong**2).mean(axis=0)))
+        return Candidate(
+            family=family,
+            settings=settings,
+            parameters={**whole, **limits},
+            said=said,
+            errors=geometric_mean(errors),
+            seconds=time.process_time() - start,
+        )
+
+
+NETWORK = {
+    "na": 3,
+    "nb": 3,
+    "memory": 0,
+    "filters": [],
+    "hidden": 24,
+    "decay": 1.0,
+    "noise": 0.05,
+    "whole": 1,
+    "batch": 64,
+    "ridge": 1e-4,
+}
+FILTER_BANK = {
+    "filters": [2, 5, 12, 30, 80, 200],
+    "decays": [3, 12, 50, 200],
+    "hidden": 48,
+    "decay": 1.0,
+    "rounds": 1500,
+    "batch": 256,
+    "rate": 3e-3,
+    "whole": 1,
+}
+BOOSTING = {
+    "filters": [2, 5, 12, 30, 80, 200],
+    "decays": [3, 12, 50, 200],
+    "trees": 300,
+    "depth": 5,
+    "rate": 0.08,
+    "examples": 30_000,
+    "rows": 4_000,
+    "features": 16,
+    "pull": 20.0,
+    "straight": True,
+}
+RESERVOIR = {
+    "units": 200,
+    "slowest": 100,
+    "gain": 0.3,
+    "ring": 0.7,
+    "decays": [3, 12, 50, 200],
+    "ridge": 1e-2,
+}
+FOURIER = {
+    "na": 4,
+    "nb": 4,
+    "cosines": 300,
+    "width": 10.0,
+    "noise": 0.03,
+    "ridge": 1e-4,
+}
+
+
+ARX_ORDERS = (
+    (2, 2, 1e-5),
+    (4, 4, 1e-5),
+    (1, 2, 1e-5),
+    (8, 8, 1e-5),
+    (4, 8, 1e-5),
+    (8, 8, 1e-3),
+    (12, 12, 1e-3),
+    (2, 4, 1e-5),
+    (6, 6, 1e-5),
+    (3, 3, 1e-3),
+)
+CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
+    "reservoir": (
+        {},
+        {"slowest": 300},
+        {"gain": 0.1},
+        {"gain": 1.0, "ridge": 1e-1},
+        {"ring": 0.95},
+        {"gain": 0.1, "slowest": 30},
+        {"gain": 1.0, "ridge": 1e-1, "slowest": 30},
+        {"gain": 0.1, "ridge": 1e-1, "slowest": 300},
+    ),
+    "fourier": (
+        {"na": 8, "nb": 8, "ridge": 1e-3, "noise": 0.1},
+        {},
+        {"noise": 0.1},
+        {"width": 20.0, "ridge": 1e-3},
+        {"na": 8, "nb": 8},
+        {"ridge": 1e-2, "noise": 0.1},
+    ),
+    "network": (
+        {"decay": 10.0, "noise": 0.1, "na": 4, "nb": 8, "hidden": 12},
+        {"memory": 4, "na": 2, "nb": 2},
+        {"na": 6, "nb": 6, "noise": 0.1, "decay": 5.0},
+        {"filters": [3, 10, 40, 200], "na": 2, "nb": 2, "decay": 3.0},
+        {},
+    ),
+    "filter bank": ({}, {"decay": 3.0, "hidden": 16}, {"decay": 10.0}),
+    "boosting": ({}, {"straight": False}),
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "reservoir": RESERVOIR,
+    "fourier": FOURIER,
+    "network": NETWORK,
+    "filter bank": FILTER_BANK,
+    "boosting": BOOSTING,
+}
+ROUNDS = (
+    # Which settings of a family are tried in which round; the first round is
+    # short enough for a demonstration, the last is for a long coffee.
+    {"arx": 4, "reservoir": 1, "fourier": 1},
+    {"arx": 6, "reservoir": 3, "fourier": 2, "network": 1},
+    {"reservoir": 5, "fourier": 4, "network": 2, "filter bank": 1, "boosting": 1},
+    {"arx": 10, "reservoir": 8, "fourier": 6, "network": 3, "filter bank": 2},
+    {"network": 5, "filter bank": 3, "boosting": 2},
+)
+
+
+def cost(family: str, settings: Settings, rows: int) -> float:
+    """Estimates the seconds a candidate takes on one core of a small machine.
+
+    An estimate and not a stop watch, so that a budget means the same candidates
+    on every machine, and equal calls learn equal models.
+    """
+    if family == "arx":
+        return 0.05 + rows * 2e-6 * float(settings["na"] + settings["nb"])
+    if family == "reservoir":
+        return 0.4 + rows * 3e-5
+    if family == "fourier":
+        return 0.3 + rows * 4e-5
+    if family == "network":
+        return 15.0 if settings["memory"] else 10.0
+    return 8.0 if family == "filter bank" else 15.0
+
+
+def worth_trying(*, rows: int, budget_s: float) -> list[tuple[str, dict[str, Any]]]:
+    """Returns the families and settings that a budget allows.
+
+    Args:
+        rows: Of training data.
+        budget_s: Seconds on two cores. The first of ARX is tried in any case.
+    """
+    ladder: list[tuple[str, dict[str, Any]]] = []
+    for turn in ROUNDS:
+        for family, count in turn.items():
+            if family == "arx":
+                names = ("na", "nb", "ridge")
+                mine = [dict(zip(names, o, strict=True)) for o in ARX_ORDERS[:count]]
+            else:
+                changes = CHANGES[family][:count]
+                mine = [{**DEFAULTS[family], **change} for change in changes]
+            ladder += [(family, s) for s in mine if (family, s) not in ladder]
+    allowed: list[tuple[str, dict[str, Any]]] = []
+    left = 2 * budget_s
+    for family, settings in ladder:
+        left -= cost(family, settings, rows)
+        if left < 0 and allowed:
+            break
+        allowed.append((family, settings))
+    return allowed

@@ -1,0 +1,81 @@
+"""Held-back blocks from different times, and free runs over many of them at once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from playground.learn.dataset import Segment
+from playground.plants.learned.simulator import Simulator, free_run
+
+Array = npt.NDArray[np.float64]
+
+FOLDS = 4
+
+
+def folds_of(
+    segments: Sequence[Segment], *, count: int = FOLDS, shortest: int = 16
+) -> list[list[Segment]]:
+    """Cuts training data into folds of about equal size, each from its own time.
+
+    Whole segments are kept whole where that leaves the folds about equal; a
+    long one is cut, because a block must not be larger than a fold.
+
+    Args:
+        segments: In order of time.
+        count: How many folds.
+        shortest: Shorter blocks are left out.
+
+    Returns:
+        ``count`` lists of blocks.
+    """
+    total = sum(len(s) for s in segments)
+    largest = total / count
+    blocks: list[Segment] = []
+    for segment in segments:
+        parts = max(1, int(np.ceil(len(segment) / largest - 0.25)))
+        edges = np.linspace(0, len(segment), parts + 1).astype(int)
+        blocks.extend(segment.part(a, b) for a, b in itertools.pairwise(edges))
+    blocks = [b for b in blocks if len(b) >= shortest]
+    folds: list[list[Segment]] = [[] for _ in range(count)]
+    rows = [0] * count
+    # The longest first, each into the fold that has least: equal sizes. Equal
+    # lengths go round, so that each fold sees all times.
+    for block in sorted(blocks, key=len, reverse=True):
+        least = int(np.argmin(rows))
+        folds[least].append(block)
+        rows[least] += len(block)
+    return folds
+
+
+def blocks_free_run(
+    simulator: Simulator, blocks: Sequence[Segment], *, history: int
+) -> list[Array]:
+    """Simulates scaled blocks side by side.
+
+    Args:
+        simulator: Any.
+        blocks: Of any lengths above ``history``.
+        history: Rows that are given, at least those of the simulator.
+
+    Returns:
+        Outputs per block from row ``history`` on.
+    """
+    if not blocks:
+        return []
+    rows = max(len(b) for b in blocks)
+
+    def padded(table: Array) -> Array:
+        short = rows - len(table)
+        return np.concatenate([table, np.repeat(table[-1:], short, axis=0)])
+
+    u = np.stack([padded(b.u) for b in blocks])
+    y = np.stack([padded(b.y) for b in blocks])
+    given = simulator.history
+    skip = history - given
+    with np.errstate(all="ignore"):
+        said = free_run(simulator, u[:, skip:], y[:, skip:])[:, given:]
+    return [s[: len(b) - history] for s, b in zip(said, blocks, strict=True)]

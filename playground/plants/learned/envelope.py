@@ -1,0 +1,57 @@
+"""Where a learned plant has been, and whether a step is still there.
+
+A step is outside when an input or output leaves its range in the training data
+or when the state as a whole is far from every state seen: the box finds an unseen
+level, the distance an unseen combination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from playground.plants.learned.simulator import Array
+
+NEIGHBOURS = 5
+Flags = npt.NDArray[np.bool_]
+
+
+class Envelope:
+    """The validity envelope of a model.
+
+    Args:
+        arrays: ``low`` and ``high`` of inputs then outputs, scaled; ``states``
+            seen, states × (inputs + outputs), scaled; ``reach``, the largest mean
+            distance to the nearest five that is still inside.
+        names: Of inputs then outputs.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], names: Sequence[str]) -> None:
+        self._low, self._high = arrays["low"], arrays["high"]
+        self._states = arrays["states"]
+        self._squares = (self._states**2).sum(axis=1)
+        self._reach = float(arrays["reach"][0])
+        self._names = tuple(names)
+
+    def box(self, state: Array) -> Flags:
+        """Says for each run whether all numbers are in range; runs × numbers."""
+        inside: Flags = (state >= self._low) & (state <= self._high)
+        return np.asarray(inside.all(axis=1))
+
+    def near(self, state: Array) -> Flags:
+        """Says for each run whether its state is near to those seen."""
+        square = (state**2).sum(axis=1)[:, None] + self._squares
+        distance = square - 2 * state @ self._states.T
+        nearest = np.partition(distance, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+        reach: Array = np.sqrt(np.maximum(nearest, 0.0)).mean(axis=1)
+        return np.asarray(reach <= self._reach)
+
+    def outside(self, state: Array) -> str:
+        """Names what is outside in one state: the signal furthest out."""
+        beyond = np.maximum(self._low - state, state - self._high)
+        furthest = int(np.argmax(beyond))
+        if beyond[furthest] > 0:
+            return self._names[furthest]
+        return "the combination of all signals"
