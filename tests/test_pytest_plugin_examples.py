@@ -6,6 +6,7 @@ PLAYGROUND_FRESH_INSTALL is set; then they are installed too, which takes minute
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,9 @@ def python(tmp_path_factory):
     else:
         called(*install, "--no-deps", wheel)
         (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
-        (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        for dependency in Path(sysconfig.get_path("purelib")).iterdir():
+            if not re.search("playground|editable|[.]pth$", dependency.name):
+                (site / dependency.name).symlink_to(dependency)
     return found
 
 
