@@ -212,7 +212,14 @@ class _Program:
         arguments: list[str] = self.settings["arguments"]
         module = ModuleType("__main__")
         code: CodeType
-        sys.path[:] = [each for each in sys.path if each != self.settings["root"]]
+        root = self.settings["root"]
+        if root in sys.path[1:]:
+            # It was put there to find us; the program's own modules come first.
+            sys.path.append(sys.path.pop(sys.path.index(root, 1)))
+        if self.settings["pythonpath"] is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = self.settings["pythonpath"]
         if self.settings["as_module"]:
             sys.path[0] = os.getcwd()
             name = arguments[0]

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from playground.bus import LocalBus
 from playground.clock import VirtualClock
@@ -44,6 +45,8 @@ from playground.host.frames import (
 from playground.host.session import Session
 
 _ROOT = str(Path(__file__).resolve().parents[2])
+_INSTALLED = Path(_ROOT).name in ("site-packages", "dist-packages")
+"""Then the interpreter finds this package as it finds all others."""
 _STARTING_S = 60.0
 """Wall seconds that an interpreter may take to start on a busy machine."""
 _FIRST_UNKNOWN = (3, 14)
@@ -73,7 +76,8 @@ class Hosted:
             by default all do. Others are refused.
         seed: Seeds ``random``, ``uuid4``, ``os.urandom`` together with the name.
         watchdog_s: Wall seconds that it may compute without waiting.
-        allow_write: Folders below which it may write files.
+        allow_write: Folders below which it may write files, besides a folder
+            for temporary files that goes when the program does.
         cwd: Its working directory; by default this process's.
         env: Environment variables on top of this process's.
         timezone: Its local time, as the environment variable ``TZ`` names it.
@@ -148,16 +152,20 @@ class Hosted:
         self._its_now_ns = 0
         self._next_ns = round((clock.now if start_s is None else start_s) * 1e9)
         self._started = self._going = self._asked = False
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "arguments": arguments,
             "as_module": as_module,
             "hosts": None if hosts is None else list(hosts),
-            "writable": [str((folder / each).resolve()) for each in allow_write],
             "seed": f"{seed}/{self.name}",
             "start_ns": clock.start_ns,
-            "root": _ROOT,
+            "root": None if _INSTALLED else _ROOT,
+            "pythonpath": os.environ.get("PYTHONPATH"),
         }
         self._process = _Process(folder, {**(env or {}), "TZ": timezone})
+        self._settings["writable"] = [
+            self._process.scratch,
+            *(str((folder / each).resolve()) for each in allow_write),
+        ]
         self._ensemble = Ensemble.on(clock)
         self._ensemble.members.append(self)
         self._ensemble.rearm()
@@ -409,7 +417,9 @@ class _Process:
         self._answer, answer_write = os.pipe()
         theirs = (to_read, from_write, ask_read, answer_write)
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        search = os.environ.get("PYTHONPATH")
+        self.scratch = tempfile.mkdtemp(prefix="hosted-")
+        """For the program's own temporary files."""
+        search = [os.environ.get("PYTHONPATH", ""), "" if _INSTALLED else _ROOT]
         try:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "playground.host.child", *map(str, theirs)],
@@ -423,9 +433,10 @@ class _Process:
                 env={
                     **os.environ,
                     **env,
+                    "TMPDIR": self.scratch,
                     # The order of sets of text must not differ between runs.
                     "PYTHONHASHSEED": "0",
-                    "PYTHONPATH": f"{_ROOT}{os.pathsep}{search}" if search else _ROOT,
+                    "PYTHONPATH": os.pathsep.join(each for each in search if each),
                 },
             )
         finally:
@@ -434,7 +445,7 @@ class _Process:
         self.channel = Channel(from_read, to_write)
         ours = (from_read, to_write, self._ask, self._answer)
         self._finalizer = weakref.finalize(
-            self, _clean_up, self._popen, ours, self._errors
+            self, _clean_up, self._popen, ours, self._errors, self.scratch
         )
 
     def wait(self) -> int:
@@ -473,7 +484,10 @@ class _Process:
 
 
 def _clean_up(
-    popen: subprocess.Popen[bytes], ours: Sequence[int], errors: IO[bytes]
+    popen: subprocess.Popen[bytes],
+    ours: Sequence[int],
+    errors: IO[bytes],
+    scratch: str,
 ) -> None:
     if popen.poll() is None:
         popen.kill()
@@ -481,6 +495,7 @@ def _clean_up(
     for each in ours:
         os.close(each)
     errors.close()
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _command(

@@ -19,6 +19,9 @@ class _Stream(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        return self.number
+
     def write(self, data: object, /) -> int:
         raw = bytes(data)  # type: ignore[call-overload]
         *lines, self._begun = (self._begun + raw).split(b"\n")

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def attempt(name, action):
 folder = Path(sys.argv[1])
 attempt("read", lambda: Path(__file__).read_text())
 attempt("write inside", lambda: (folder / "inside.txt").write_text("x"))
+attempt("temporary", lambda: tempfile.TemporaryFile().close())
 attempt("write outside", lambda: (folder.parent / "outside.txt").write_text("x"))
 attempt("mkdir outside", lambda: (folder.parent / "new").mkdir())
 attempt("remove outside", lambda: os.remove(__file__))  # noqa: PTH107
