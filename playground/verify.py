@@ -2,8 +2,9 @@
 
 The recorded inputs are played to the program, its answers are recorded and
 compared with the recorded ones. Where this happens is a `Stage`: `RealTime`
-has the program as a process beside a broker, `VirtualTime` hosts a Python
-program on the local bus. Nothing else here knows the difference.
+has the program as a process beside a broker, `Lockstep` the same in virtual
+time, `VirtualTime` hosts a Python program on the local bus. Nothing else here
+knows the difference.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from playground import transport
 from playground.broker import EmbeddedBroker
 from playground.bus import LocalBus
 from playground.clock import VirtualClock
@@ -338,6 +340,55 @@ class VirtualTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lockstep:
+    """A program that speaks the clock protocol: virtual time over a real broker.
+
+    As fast as it acknowledges, in any language; see ``docs/clock-protocol.md``.
+
+    Attributes:
+        client: Client id of the program.
+        port: As of `RealTime`.
+    """
+
+    client: str
+    port: int = 0
+
+    def perform(self, script: Script, app: str) -> Performance:
+        """Starts broker and program, plays in lockstep, ends both."""
+        performance = Performance()
+        audience = Audience(ignore=(REPLAYER, "playground-run"))
+        wanted = TopicFilters(script.expect)
+
+        def observe(event: Message) -> None:
+            if event.client == self.client and event.topic in wanted:
+                performance.answers.append(event)
+
+        span = script.recording.time_range
+        start_ns = 0 if span is None else span[0]
+        with EmbeddedBroker(port=self.port, observer=audience.observe) as broker:
+            with _Program(app, broker) as program:
+                _wait_until_ready(script, audience, program)
+                with transport.lockstep(
+                    start_ns, url=broker.url, clients=(self.client,)
+                ) as opened:
+                    opened.observe(observe)
+                    clock = opened.clock
+                    end = Replayer(
+                        script.recording,
+                        opened.bus,
+                        topics=script.inputs,
+                        control=False,
+                        client_id=REPLAYER,
+                    ).process(clock)
+                    performance.played = clock.run(until=end)
+                    opened.finish()
+                    clock.run(until=clock.now + _rest_s(script) + script.settle_s)
+                    performance.failure = program.failure
+            performance.output = program.output
+        return performance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
     """Whether a program answers as expected.
 
@@ -480,6 +531,7 @@ def _answers(performance: Performance, path: Path, app: str) -> Recording:
 
 
 __all__ = [
+    "Lockstep",
     "Performance",
     "RealTime",
     "Script",

@@ -274,3 +274,34 @@ def test_waiting_for_a_client_in_vain_answers_1(session, capsys):
     code = _run(["replay", str(session), "--wait-for-client", "x", "--wait", "0.1s"])
     assert code == 1
     assert "Client 'x' did not connect within 0.1 s" in capsys.readouterr().err
+
+
+@pytest.mark.broker
+def test_in_lockstep_the_consumer_sets_the_pace_and_hears_virtual_time(
+    session, embedded, capsys
+):
+    from playground.testing import LockstepClient
+
+    heard: list[tuple[float, bytes]] = []
+
+    def act(now, messages, _client):
+        heard.extend((now, message.payload) for message in messages)
+
+    consumer = LockstepClient(embedded.url, "twin", act, filters=["a"])
+    thread = threading.Thread(target=consumer.run)
+    thread.start()
+    code = _run(
+        ["replay", str(session), "--broker", embedded.url, "--lockstep", "twin"]
+    )
+    thread.join(10)
+    assert code == 0
+    assert "20 messages in 1.9 s" in capsys.readouterr().out
+    assert heard == [(i / 10, b"%d" % i) for i in range(20)]
+
+
+def test_a_consumer_that_never_acknowledges_is_named_and_nothing_is_decided(
+    session, embedded, capsys
+):
+    arguments = ["--broker", embedded.url, "--lockstep", "nobody", "--wait", "0.2s"]
+    assert _run(["replay", str(session), *arguments]) == 3
+    assert "'nobody' did not appear" in capsys.readouterr().err

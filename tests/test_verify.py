@@ -9,7 +9,7 @@ from playground.errors import ConnectionFailed, ExitCode, PlaygroundError
 from playground.message import Message
 from playground.recording import Recording, RecordingWriter
 from playground.replay import MAX
-from playground.verify import RealTime, VirtualTime, expectation_of, verify
+from playground.verify import Lockstep, RealTime, VirtualTime, expectation_of, verify
 
 START = 1_700_000_000 * 10**9
 PROGRAM = """
@@ -197,3 +197,48 @@ def test_the_command_prints_the_verdict_and_answers_it(session, program, capsys)
     assert run(program(0.11), "--virtual", "--update") == 0
     assert "written as expected from now on" in capsys.readouterr().out
     assert Recording.open(expectation_of(session)).count == 20
+
+
+LOCKSTEP_PROGRAM = """
+    import json, os
+    import paho.mqtt.client as mqtt
+
+    heard = []
+
+    def connected(client, userdata, flags, reason, properties):
+        client.subscribe([("playground/clock", 0), ("modbus/#", 0)])
+
+    def on_message(client, userdata, message):
+        if message.topic != "playground/clock":
+            return heard.append(message)
+        tick = json.loads(message.payload)
+        if tick.get("end"):
+            return client.disconnect()
+        if tick.get("client") == "pre":
+            for event in heard:
+                client.publish("processed/" + event.topic[7:],
+                               f"{float(event.payload) * FACTOR:.1f}")
+            heard.clear()
+            client.publish("playground/clock/ack/pre",
+                           json.dumps({"tick": tick["tick"]}))
+
+    FACTOR = 0.1
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "pre")
+    client.on_connect, client.on_message = connected, on_message
+    client.connect(os.environ["MQTT_HOST"], int(os.environ["MQTT_PORT"]))
+    client.loop_forever()
+"""
+
+
+def test_in_lockstep_it_is_as_fast_as_the_program_and_has_no_wall_time(
+    session, tmp_path
+):
+    (tmp_path / "pre.py").write_text(textwrap.dedent(LOCKSTEP_PROGRAM))
+    app = f"python {tmp_path / 'pre.py'}"
+    for _ in range(2):
+        report = verify(session, app, stage=Lockstep(client="pre"), **TOPICS)
+        assert report.diff.equal, report.diff.as_dict()
+        # The answers are stamped with virtual time, which is the session's.
+        times = [m.time_ns - START for m in report.performance.answers]
+        assert times == [i * 50_000_000 for i in range(20)]
+        assert report.performance.played.duration_s == 0.95

@@ -18,7 +18,8 @@ from playground.quantity import say_seconds, seconds
 
 if TYPE_CHECKING:
     from playground.mqtt import MqttBus
-    from playground.replay import Replayer
+    from playground.recording import Recording
+    from playground.replay import Replayer, ReplayReport
     from playground.replay.readiness import Audience
 
 SKIP_S = 10.0
@@ -83,6 +84,13 @@ def command(
     wait_for_client: Annotated[
         str | None, typer.Option(metavar="ID", help="Begin when this one is there.")
     ] = None,
+    lockstep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="In virtual time, as fast as this client acknowledges (repeat it).",
+        ),
+    ] = None,
     password_file: Annotated[
         Path | None,
         typer.Option(
@@ -140,6 +148,11 @@ def command(
             begin_ns = read_place("0s", recording)
         options["end_ns"] = begin_ns + round(seconds(duration) * 1e9)
     wait_s = None if wait is None else seconds(wait)
+    if lockstep:
+        typer.echo(
+            str(_in_lockstep(recording, broker, port, tuple(lockstep), wait_s, options))
+        )
+        return
     with contextlib.ExitStack() as stack:
         if broker is None:
             bus, audience = stack.enter_context(_own_broker(port))
@@ -153,6 +166,41 @@ def command(
             bus = _bus(broker, password_file=password_file, ca=ca, cert=cert, key=key)
         report = _play(Replayer(recording, bus, **options))
     typer.echo(str(report))
+
+
+def _in_lockstep(
+    recording: Recording,
+    broker: str | None,
+    port: int,
+    clients: tuple[str, ...],
+    wait_s: float | None,
+    options: dict[str, Any],
+) -> ReplayReport:
+    from playground import transport
+    from playground.broker import EmbeddedBroker
+    from playground.replay import Replayer, ReplayReport
+
+    # Virtual time has no pace but the clients'.
+    options = {**options, "speed": 1.0, "control": False}
+    start_ns = options["start_ns"]
+    if start_ns is None:
+        span = recording.time_range
+        start_ns = recording.start_ns if span is None else span[0]
+    with contextlib.ExitStack() as stack:
+        if broker is None:
+            broker = stack.enter_context(EmbeddedBroker(port=port)).url
+            typer.echo(f"broker: {broker}", err=True)
+        opened = stack.enter_context(
+            transport.lockstep(
+                start_ns, url=broker, clients=clients, deadline_s=wait_s or 10.0
+            )
+        )
+        end = Replayer(recording, opened.bus, **options).process(opened.clock)
+        opened.clock.run(until=end)
+        # The clients' last turn.
+        opened.finish()
+        assert isinstance(end.value, ReplayReport)
+        return end.value
 
 
 def _retain(text: str) -> Literal["preserve", "never"]:

@@ -31,6 +31,12 @@ def command(
             "--virtual", help="Host the Python program in virtual time; no broker."
         ),
     ] = False,
+    lockstep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="The program speaks the clock protocol under this id."
+        ),
+    ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the broker; 0: any.")
     ] = 0,
@@ -73,7 +79,7 @@ def command(
     from playground.diff import Compared, Ignore
     from playground.quantity import seconds
     from playground.replay import parse_speed
-    from playground.verify import RealTime, Stage, VirtualTime, verify
+    from playground.verify import Lockstep, RealTime, Stage, VirtualTime, verify
 
     try:
         rate = parse_speed(speed)
@@ -81,7 +87,15 @@ def command(
         raise PlaygroundError(
             f"{speed!r} is not a speed.", "write a number above 0, or 'max'"
         ) from error
-    stage: Stage = VirtualTime() if virtual else RealTime(speed=rate, port=port)
+    if virtual and lockstep is not None:
+        raise PlaygroundError(
+            "--virtual and --lockstep are two ways to run.", "leave one out"
+        )
+    stage: Stage = RealTime(speed=rate, port=port)
+    if virtual:
+        stage = VirtualTime()
+    elif lockstep is not None:
+        stage = Lockstep(client=lockstep, port=port)
     report = verify(
         recording,
         app,
@@ -106,7 +120,7 @@ def command(
         typer.echo(jsonlib.dumps(told, indent=2))
     else:
         say(report.diff)
-        if report.performance.played is not None and not virtual:
+        if report.performance.played is not None and isinstance(stage, RealTime):
             typer.echo(f"replay: {report.performance.played}", err=True)
         for note in report.performance.notes:
             typer.echo(f"program: {note}")
