@@ -4,7 +4,8 @@
 say where the broker is and how to get in.
 """
 
-from playground.mqtt.connection import MqttBus, MqttConnection
+from playground.mqtt.bus import MqttBus
+from playground.mqtt.connection import MqttConnection
 from playground.mqtt.receiver import Receiver
 from playground.mqtt.url import PASSWORD_VARIABLE, BrokerUrl, Tls, find_password
 

@@ -50,7 +50,7 @@ from playground.packets import (
 )
 
 if TYPE_CHECKING:
-    from playground.mqtt.connection import MqttBus, ProtocolName
+    from playground.mqtt.bus import MqttBus, ProtocolName
 
 OnMessages = Callable[[list[Message]], object]
 

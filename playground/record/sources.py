@@ -16,7 +16,7 @@ from playground.clock import Clock
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message, TopicFilters, matches
 from playground.mqtt import BrokerUrl, MqttBus, MqttConnection, Receiver, Tls
-from playground.mqtt.connection import ProtocolName
+from playground.mqtt.bus import ProtocolName
 
 _logger = logging.getLogger(__name__)
 
