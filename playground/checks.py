@@ -213,8 +213,9 @@ def read_check(entry: CheckEntry, signals: Signals) -> Check:
     def finish(trajectory: Trajectory, sightings: Sightings | None) -> CheckResult:
         found = judge(trajectory, sightings)
         margin = found.margin
-        if margin is not None and not math.isfinite(margin):
-            margin = None
+        if margin is not None:
+            # Adding 0 makes 0 of -0, which reads like a failure.
+            margin = margin + 0.0 if math.isfinite(margin) else None
         return CheckResult(
             name=name,
             verdict=found.verdict,
