@@ -644,3 +644,13 @@ def test_a_program_that_nobody_closes_does_not_outlive_its_run() -> None:
     process.end()
     with pytest.raises(ProcessLookupError):
         os.kill(process._popen.pid, 0)
+
+
+def test_a_program_that_will_not_end_is_ended(rig: Rig) -> None:
+    program = rig.host("stubborn.py", grace_s=30)
+    rig.run(60)
+    assert lines(program) == [(60.0, "not now")]
+    [finding] = program.findings
+    assert (finding.time_s, finding.kind) == (90.0, "note")
+    assert finding.text == "It did not end within 30 s of being asked to."
+    assert program.exit_code == -9
