@@ -92,9 +92,9 @@ def _progress(done: int, total: int, last: Candidate) -> None:
 
 
 def print_findings(findings: list[Finding]) -> None:
-    """Prints what is odd about the data."""
+    """Prints what is odd about the data, beside the result."""
     for finding in findings:
-        print(f"{finding.kind}: {finding.signal} {finding.text}")
+        print(f"{finding.kind}: {finding.signal} {finding.text}", file=sys.stderr)
 
 
 def print_errors(errors: list[dict[str, Any]]) -> None:

@@ -166,9 +166,13 @@ def examined_rows(segments: Sequence[Segment], signals: Signals) -> list[Finding
     tables = [np.hstack([s.u, s.y]) for s in segments]
     rows = np.vstack(tables)
     found = [f for k, n in enumerate(names) for f in _unit(signals[n], rows[:, k])]
-    found += _levels(names, tables, signals)
     found += _signs(names, rows, signals)
-    found += _swapped(names, tables, signals)
+    swapped = list(_swapped(names, tables, signals))
+    found += swapped
+    # What was swapped has the other's level there; that is said already.
+    known = {name for f in swapped for name in names if f"{name!r}" in f.text}
+    known |= {f.signal for f in swapped}
+    found += [f for f in _levels(names, tables, signals) if f.signal not in known]
     return found
 
 

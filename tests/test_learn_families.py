@@ -1,0 +1,270 @@
+"""Every family: learns, runs free as a batch, and goes back to a snapshot."""
+
+import numpy as np
+import pytest
+
+from playground.learn import network
+from playground.learn.candidates import (
+    BOOSTING,
+    FILTER_BANK,
+    FOURIER,
+    HISTORY,
+    NETWORK,
+    RESERVOIR,
+    cost,
+    geometric_mean,
+    tried,
+    worth_trying,
+)
+from playground.learn.dataset import Segment
+from playground.learn.filter_bank import Pairs
+from playground.learn.folds import blocks_free_run, folds_of
+from playground.learn.intervals import calibrated
+from playground.learn.selection import selected
+from playground.plants.learned.bank import GIVEN, Bank
+from playground.plants.learned.network import Network
+from playground.plants.learned.plant import FAMILIES
+
+SMALL = {
+    "arx": {"na": 2, "nb": 2, "ridge": 1e-6},
+    "fourier": {**FOURIER, "cosines": 40},
+    "reservoir": {**RESERVOIR, "units": 40, "ridge": 1e-3},
+    "filter bank": {
+        **FILTER_BANK,
+        "filters": [2, 8, 30],
+        "decays": [5, 30],
+        "hidden": 12,
+        "rounds": 150,
+        "batch": 64,
+    },
+    "boosting": {
+        **BOOSTING,
+        "filters": [2, 8, 30],
+        "decays": [5, 30],
+        "trees": 30,
+        "depth": 3,
+        "examples": 1000,
+        "rows": 500,
+    },
+    "network": {**NETWORK, "hidden": 4, "batch": 16, "filters": [5], "memory": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch):
+    stages = tuple(
+        network.Stage(horizon=h, rounds=r, rate=3e-3) for h, r in ((5, 40), (20, 20))
+    )
+    monkeypatch.setattr(network, "STAGES", stages)
+
+
+def made_segments(rows=(260, 200, 150), seed=0):
+    """A first-order plant with a saturating input, two outputs, scaled."""
+    rng = np.random.default_rng(seed)
+    segments = []
+    for count in rows:
+        u = np.repeat(rng.normal(size=(count // 15 + 1, 2)), 15, axis=0)[:count]
+        y = np.zeros((count, 2))
+        y[0] = rng.normal(size=2)
+        for k in range(1, count):
+            push = np.tanh(u[k, 0]) + 0.3 * u[k, 1]
+            y[k, 0] = 0.9 * y[k - 1, 0] + 0.1 * push
+            y[k, 1] = 0.95 * y[k - 1, 1] + 0.05 * y[k, 0]
+        segments.append(
+            Segment(t0=0.0, dt=1.0, u=u, y=y, inputs=("a", "b"), outputs=("c", "d"))
+        )
+    return segments
+
+
+LIMITS = {"low": np.full(2, -3.0), "high": np.full(2, 3.0)}
+
+
+@pytest.mark.parametrize("family", list(SMALL))
+def test_a_family_learns_and_runs_free_better_than_the_mean(family):
+    folds = folds_of(made_segments())
+    candidate = tried(family, SMALL[family], folds, **LIMITS)
+    spread = np.vstack([b.y for fold in folds for b in fold]).std(axis=0)
+    assert (candidate.errors < 0.8 * spread).all()
+    lengths = [len(b) - HISTORY for fold in folds for b in fold]
+    assert [len(s) for s in candidate.said] == lengths
+
+
+@pytest.mark.parametrize("family", list(SMALL))
+def test_a_family_learns_the_same_for_the_same_seed(family):
+    folds = folds_of(made_segments())
+    first, second = (tried(family, SMALL[family], folds, **LIMITS) for _ in range(2))
+    for name, array in first.parameters.items():
+        np.testing.assert_array_equal(array, second.parameters[name])
+
+
+@pytest.mark.parametrize("family", list(SMALL))
+def test_a_simulator_keeps_runs_apart_and_goes_back(family):
+    folds = folds_of(made_segments())
+    parameters = tried(family, SMALL[family], folds, **LIMITS).parameters
+    rng = np.random.default_rng(3)
+    u = rng.normal(size=(3, HISTORY + 30, 2))
+    y = rng.normal(size=(3, HISTORY, 2))
+
+    def begun(runs):
+        simulator = FAMILIES[family](SMALL[family], parameters)
+        h = simulator.history
+        simulator.begin(u[runs, HISTORY - h : HISTORY], y[runs, HISTORY - h :])
+        return simulator
+
+    together = begun(slice(None))
+    answers = [together.advance(u[:, HISTORY + k]) for k in range(10)]
+    state = together.state()
+    after = [together.advance(u[:, HISTORY + 10 + k]) for k in range(10)]
+    together.set_state(state)
+    again = [together.advance(u[:, HISTORY + 10 + k]) for k in range(10)]
+    np.testing.assert_array_equal(after, again)
+    alone = begun(slice(1, 2))
+    for k in range(10):
+        single = alone.advance(u[1:2, HISTORY + k])
+        np.testing.assert_allclose(single[0], answers[k][1], rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_through_the_simulation_are_those_of_finite_differences():
+    settings = {**SMALL["network"], "na": 2, "nb": 2, "memory": 2, "filters": [4]}
+    data = network.stacked([made_segments((60,))], 2, [4])
+    data.y, data.e = data.y.astype(np.float64), data.e.astype(np.float64)
+    rng = np.random.default_rng(1)
+    width = 2 * 2 + 2 + data.e.shape[1]
+    shapes = ((1, width, 4), (1, width, 3), (1, 3, 4), (1, width, 2))
+    weights = [0.2 * rng.standard_normal(shape) for shape in shapes]
+    chosen = np.array([[5, 12, 30]])
+    noise = np.zeros((1, 3, 2, 2))
+    horizon = 7
+
+    def loss():
+        arrays = dict(
+            zip(("skeleton", "inner", "outer", "opening"), weights, strict=True)
+        )
+        arrays |= {"low": np.full(2, -1e9), "high": np.full(2, 1e9)}
+        total = 0.0
+        for start in chosen[0]:
+            simulator = Network(settings, arrays)
+            simulator._x = np.zeros((1, 1, width))
+            x = simulator._x
+            x[0, 0, :4] = np.concatenate([data.y[start - 1], data.y[start - 2]])
+            x[0, 0, 6:] = data.e[start - 1]
+            x[0, 0, 4:6] = x[0, 0] @ weights[3][0]
+            for k in range(horizon):
+                x[0, 0, 6:] = data.e[start + k]
+                both = x @ np.concatenate([weights[0], weights[1]], axis=2)
+                change = both[:, :, :4] + np.tanh(both[:, :, 4:]) @ weights[2]
+                y = x[0, 0, :2] + change[0, 0, :2]
+                x[0, 0, 4:6] += change[0, 0, 2:]
+                x[0, 0, 2:4] = x[0, 0, :2]
+                x[0, 0, :2] = y
+                total += ((y - data.y[start + k]) ** 2).sum()
+        return total / (horizon * chosen.shape[1])
+
+    gradients = network._gradients(data, weights, chosen, noise, horizon, settings)
+    for weight, gradient in zip(weights, gradients, strict=True):
+        flat = weight.reshape(-1)
+        for place in rng.choice(flat.size, 6, replace=False):
+            kept, step = flat[place], 1e-4
+            flat[place] = kept + step
+            above = loss()
+            flat[place] = kept - step
+            below = loss()
+            flat[place] = kept
+            expected = (above - below) / (2 * step)
+            assert gradient.reshape(-1)[place] == pytest.approx(
+                expected, rel=2e-3, abs=2e-5
+            )
+
+
+def test_training_examples_are_what_the_simulator_will_see():
+    (block,) = made_segments((120,))
+    filters, decays = [2, 8, 30], [5, 30]
+    pairs = Pairs([[block]], filters, decays)
+    rows = np.array([20, 40, 90, 119])
+    features, wanted = pairs.draw(rows, np.random.default_rng(2))
+    np.testing.assert_allclose(wanted, block.y[rows], rtol=1e-6)
+    for number, row in enumerate(rows):
+        # The age of the run stands in the decays.
+        fading = features[number, -3:-1]
+        lag = round(-np.log(float(fading[1])) * 30)
+        known = row - lag
+        bank = Bank(filters, decays, inputs=2, outputs=2)
+        first = known - GIVEN + 1
+        bank.begin(block.u[None, first : known + 1], block.y[None, first : known + 1])
+        for k in range(known + 1, row + 1):
+            seen = bank.with_inputs(block.u[None, k])
+        np.testing.assert_allclose(features[number], seen[0], rtol=1e-4, atol=1e-5)
+
+
+def test_folds_hold_every_row_once_and_are_about_equal():
+    segments = made_segments((900, 300, 310, 290))
+    folds = folds_of(segments)
+    rows = [sum(len(b) for b in fold) for fold in folds]
+    assert sum(rows) == 1800
+    assert max(rows) <= 1.5 * min(450, 1800 / 4)
+    assert all(len(b) <= 475 for fold in folds for b in fold)
+
+
+def test_blocks_of_different_length_run_side_by_side_as_they_would_alone():
+    folds = folds_of(made_segments())
+    parameters = tried("arx", SMALL["arx"], folds, **LIMITS).parameters
+    blocks = made_segments((50, 80, 30), seed=5)
+    simulator = FAMILIES["arx"](SMALL["arx"], parameters)
+    together = blocks_free_run(simulator, blocks, history=HISTORY)
+    for block, said in zip(blocks, together, strict=True):
+        (alone,) = blocks_free_run(simulator, [block], history=HISTORY)
+        np.testing.assert_allclose(said, alone, rtol=1e-12, atol=1e-12)
+
+
+def test_a_larger_budget_tries_all_that_a_smaller_one_does():
+    before = []
+    for budget in (0.01, 1.0, 10.0, 60.0, 600.0):
+        ladder = worth_trying(rows=20_000, budget_s=budget)
+        assert ladder[: len(before)] == before
+        spent = sum(cost(f, s, 20_000) for f, s in ladder)
+        assert len(ladder) == 1 or spent <= 2 * budget
+        before = ladder
+    assert {f for f, _ in before} == set(FAMILIES)
+
+
+def test_members_that_are_far_behind_have_no_say():
+    segments = made_segments()
+    folds = folds_of(segments)
+    good = tried("arx", SMALL["arx"], folds, **LIMITS)
+    bad = tried("arx", {"na": 1, "nb": 1, "ridge": 10.0}, folds, **LIMITS)
+    truth = [b.y[HISTORY:] for fold in folds for b in fold]
+    owner = [k for k, fold in enumerate(folds) for _ in fold]
+    chosen = selected([bad, good], truth, owner)
+    assert [m is good for m in chosen.members] == [True]
+    np.testing.assert_allclose(chosen.weights, [[1.0, 1.0]])
+    np.testing.assert_allclose(chosen.errors, good.errors)
+    np.testing.assert_allclose(
+        geometric_mean([np.array([1.0, 4.0]), np.array([4.0, 4.0])]), [2.0, 4.0]
+    )
+
+
+def test_intervals_cover_what_they_promise_and_say_when_they_cannot():
+    rng = np.random.default_rng(0)
+
+    def blocks(count):
+        truth, said, spread = [], [], []
+        for _ in range(count):
+            scale = 0.1 + 0.9 * np.linspace(0, 1, 200)[:, None]
+            truth.append(scale * rng.standard_normal((200, 1)))
+            said.append(np.zeros((200, 1)))
+            spread.append(scale)
+        return truth, said, spread
+
+    arrays, about = calibrated(*blocks(40))
+    assert about["calibrated"]
+    assert (np.diff(arrays["factor"][:, 0]) >= 0).all()
+    truth, _, spread = blocks(40)
+    covered = []
+    for lead in range(128, 200):
+        half = arrays["factor"][7] * (arrays["floor"] + spread[0][lead])
+        covered += [abs(t[lead]) <= half for t in truth]
+    assert 0.86 <= np.mean(covered) <= 0.97
+    few, about = calibrated(*blocks(4))
+    assert not about["calibrated"]
+    assert "uncalibrated" in about["kind"]
+    assert few["spread"] == 0.0
