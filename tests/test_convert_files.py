@@ -226,10 +226,13 @@ def test_topics_are_filtered(day, tmp_path):
 
 # export and import of the same
 
-texts = st.text(
-    st.characters(exclude_characters="+#\0", exclude_categories=["Cs"]),
-    min_size=1,
-    max_size=8,
+texts = st.one_of(
+    st.text(
+        st.characters(exclude_characters="+#\0", exclude_categories=["Cs"]),
+        min_size=1,
+        max_size=8,
+    ),
+    st.text('"\\, =/a', min_size=1, max_size=6),
 )
 payloads = st.one_of(
     st.binary(max_size=12),
@@ -368,6 +371,7 @@ def test_messages_out_of_order_are_sorted_and_it_is_said(tmp_path):
         ("x.jsonl", "nonsense\n", "x.jsonl:1: "),
         ("x.lp", "a b c d\n", "x.lp:1: a line is"),
         ("x.lp", "m,t f=1 now\n", "x.lp:1: 't' has no '='"),
+        ("x.lp", 'm f="a\nb" 1\nm f=1\n', "x.lp:3: a line is"),
         ("x.mcap", "nonsense", "not a readable MCAP file"),
     ],
 )

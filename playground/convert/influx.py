@@ -125,47 +125,57 @@ def read_influx(path: Path, *, notes: list[str]) -> Iterator[Message]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Splits at line ends that are not inside a quoted string."""
-    start, number, begun_at, inside = 0, 1, 1, False
-    i = 0
-    while i < len(text):
-        c = text[i]
-        if c == "\\" and inside:
-            i += 2
-            continue
-        if c == '"':
-            inside = not inside
-        elif c == "\n":
-            number += 1
-            if not inside:
-                line = text[start:i].strip("\r")
-                if line and not line.startswith("#"):
-                    yield begun_at, line
-                start, begun_at = i + 1, number
-        i += 1
-    line = text[start:]
-    if line.strip():
-        yield begun_at, line
+    """Splits at line ends that are not inside a quoted field."""
+    start = at = 0
+    number = begun_at = 1
+    while at <= len(text):
+        at = _end_of_line(text, at)
+        line = text[start:at].strip("\r")
+        if line.strip() and not line.startswith("#"):
+            yield begun_at, line
+        number += text.count("\n", start, at + 1)
+        at += 1
+        start, begun_at = at, number
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Splits where the separator is neither escaped nor inside quotes."""
-    parts, current, inside, i = [], [], False, 0
-    while i < len(text):
-        c = text[i]
-        if c == "\\" and i + 1 < len(text):
-            current.append(text[i : i + 2])
-            i += 2
+def _end_of_line(text: str, at: int) -> int:
+    if text.startswith("#", at):
+        end = text.find("\n", at)
+        return len(text) if end < 0 else end
+    # Quotes mean something only after the tags, which end at the first space.
+    in_tags, inside = True, False
+    while at < len(text):
+        c = text[at]
+        if c == "\\":
+            at += 2
             continue
-        if c == '"':
+        if c == "\n" and not inside:
+            return at
+        if c == " " and in_tags:
+            in_tags = False
+        elif c == '"' and not in_tags:
             inside = not inside
-        if c == separator and not inside:
-            parts.append("".join(current))
-            current = []
-        else:
-            current.append(c)
-        i += 1
-    return [*parts, "".join(current)]
+        at += 1
+    return len(text)
+
+
+def _split(text: str, separator: str, *, quotes: bool, most: int = -1) -> list[str]:
+    """Splits where the separator is neither escaped nor (if told) inside quotes."""
+    parts: list[str] = []
+    start = at = 0
+    inside = False
+    while at < len(text) and len(parts) != most:
+        c = text[at]
+        if c == "\\":
+            at += 2
+            continue
+        if c == '"' and quotes:
+            inside = not inside
+        elif c == separator and not inside:
+            parts.append(text[start:at])
+            start = at + 1
+        at += 1
+    return [*parts, text[start:]]
 
 
 def _plain(text: str) -> str:
@@ -173,20 +183,21 @@ def _plain(text: str) -> str:
 
 
 def _parse(line: str) -> tuple[str, dict[str, str], dict[str, str], int]:
-    parts = _split(line, " ")
-    if len(parts) != 3:
+    head, *rest = _split(line, " ", quotes=False, most=1)
+    parts = _split(rest[0], " ", quotes=True) if rest else []
+    if len(parts) != 2:
         raise ValueError("a line is 'measurement,tags fields time'")
-    name, *tag_pairs = _split(parts[0], ",")
-    tags = {key: _plain(value) for key, value in map(_pair, tag_pairs)}
-    fields = dict(map(_pair, _split(parts[1], ",")))
-    return _plain(name), tags, fields, int(parts[2])
+    name, *pairs = _split(head, ",", quotes=False)
+    tags = {key: _plain(value) for key, value in map(_pair, pairs)}
+    fields = dict(map(_pair, _split(parts[0], ",", quotes=True)))
+    return _plain(name), tags, fields, int(parts[1])
 
 
 def _pair(text: str) -> tuple[str, str]:
-    key, *rest = _split(text, "=")
+    key, *rest = _split(text, "=", quotes=False, most=1)
     if not rest:
         raise ValueError(f"{text!r} has no '='")
-    return _plain(key), "=".join(rest)
+    return _plain(key), rest[0]
 
 
 def _value(raw: str) -> tuple[str, str]:

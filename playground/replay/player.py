@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from simpy.events import Event
 
@@ -31,122 +29,16 @@ from playground.replay.control import (
     obey,
     status_payload,
 )
-from playground.replay.pace import MAX, Lateness, LatenessMeter, Pace, check_speed
+from playground.replay.drivers import MonotonicTimer, Simulated, Timer
+from playground.replay.pace import MAX, LatenessMeter, Pace, check_speed
 from playground.replay.selection import Remap, RetainRule, Selection, Transformer
+from playground.replay.status import ReplayReport, Status
 from playground.replay.target import Target, is_bus
 
 BEHIND_NS = 250_000_000
 """Later than this and the whole replay is slowed down instead of hurried."""
 RECOVER_NS = 1_000_000_000
 """In time for so long, and a slowed replay is speeded up again."""
-
-
-class Timer(Protocol):
-    """A clock one can wait with, in nanoseconds from any origin."""
-
-    def now_ns(self) -> int:
-        """Returns the present instant."""
-        ...
-
-    def wait(self, until_ns: int | None, woken: threading.Event) -> None:
-        """Returns at an instant (None: never), or soon after ``woken`` is set."""
-        ...
-
-
-class MonotonicTimer:
-    """The machine's monotonic clock."""
-
-    FINE_NS = 20_000_000
-    """`time.sleep` wakes up more exactly than an event does, but only by itself."""
-
-    def now_ns(self) -> int:
-        """Returns the present instant."""
-        return time.monotonic_ns()
-
-    def wait(self, until_ns: int | None, woken: threading.Event) -> None:
-        """Returns at an instant, or within 20 ms after ``woken`` is set."""
-        while not woken.is_set():
-            if until_ns is None:
-                woken.wait()
-                return
-            rest_ns = until_ns - time.monotonic_ns()
-            if rest_ns <= 0:
-                return
-            if rest_ns <= self.FINE_NS:
-                time.sleep(rest_ns / 1e9)
-                return
-            woken.wait(min((rest_ns - self.FINE_NS / 2) / 1e9, 3600.0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """Where a replay is.
-
-    Attributes:
-        position_s: Seconds of the session since its start.
-        length_s: Seconds of the session in one pass.
-        speed: Session seconds per second asked for; infinite for ``max``.
-        slowed_to: What is reached instead, where the broker cannot keep up.
-        paused: It waits for a command.
-        messages: Published so far.
-        passes: Passes begun.
-        topic: Of the message that comes next.
-        lateness: So far.
-    """
-
-    position_s: float
-    length_s: float
-    speed: float
-    slowed_to: float | None
-    paused: bool
-    messages: int
-    passes: int
-    topic: str
-    lateness: Lateness
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayReport:
-    """What a replay did.
-
-    Attributes:
-        messages: Published as recorded.
-        state_messages: Published besides, to rebuild or clear retained state.
-        passes: Passes through the selection, the last one perhaps not whole.
-        duration_s: Seconds it took, on the clock it was played by.
-        session_s: Seconds of the session that were played.
-        lateness: Against the deadlines.
-        slowest: Lowest speed it was slowed down to; None if it kept the pace.
-        slipped_s: Seconds by which all deadlines were moved because the broker
-            did not keep up.
-        stopped: It was told to stop before the end.
-    """
-
-    messages: int
-    state_messages: int
-    passes: int
-    duration_s: float
-    session_s: float
-    lateness: Lateness
-    slowest: float | None
-    slipped_s: float
-    stopped: bool
-
-    def __str__(self) -> str:
-        rate = self.messages / self.duration_s if self.duration_s else 0.0
-        text = (
-            f"{self.messages} messages in {self.duration_s:.3g} s ({rate:.0f}/s)"
-            + (
-                f", {self.state_messages} for the retained state"
-                * bool(self.state_messages)
-            )
-            + f"; lateness: {self.lateness}"
-        )
-        if self.slowest is not None or self.slipped_s:
-            text += f"; the broker could not keep up: {self.slipped_s:.3g} s behind"
-            if self.slowest is not None:
-                text += f", slowed to x{self.slowest:.3g} in places"
-        return text + ("; stopped before the end" * self.stopped)
 
 
 @dataclass(slots=True)
@@ -252,7 +144,7 @@ class Replayer:
         self._timer: Timer = MonotonicTimer() if timer is None else timer
         self._commands: deque[Command] = deque()
         self._woken = threading.Event()
-        self._simulated: _Simulated | None = None
+        self._simulated: Simulated | None = None
         self._progress = _Progress(position_ns=self.selection.start_ns)
         self._now_ns: Callable[[], int] = self._timer.now_ns
         self._is_wall = False
@@ -397,7 +289,7 @@ class Replayer:
             An event that happens at the end; its value is the `ReplayReport`.
         """
         self._now_ns = clock.time_ns
-        self._simulated = _Simulated(self, self._play(), clock, phase)
+        self._simulated = Simulated(self, self._play(), clock, phase)
         return self._simulated.end
 
     def report(self, took_ns: int) -> ReplayReport:
@@ -598,66 +490,3 @@ class Replayer:
                 pace.tie(session_ns=time_ns, clock_ns=now_ns, speed=speed)
                 progress.in_time_since_ns = now_ns
         self._before_ns = now_ns
-
-
-class _Simulated:
-    """Drives a replay by the events of a simulation.
-
-    One event that puts itself back costs a third of a process with a fresh
-    event per message.
-    """
-
-    def __init__(
-        self,
-        replayer: Replayer,
-        play: Generator[int | None, bool, None],
-        clock: VirtualClock,
-        phase: int,
-    ) -> None:
-        self.end = clock.event()
-        self._replayer = replayer
-        self._play = play
-        self._clock = clock
-        self._phase = phase
-        self._begun_ns = clock.time_ns()
-        self._callbacks: list[Callable[[Any], None]] = [self._go_on]
-        self._begun = False
-        self._is_playing = False
-        self._alarm = self._new_alarm()
-        self.wake()
-
-    def _new_alarm(self) -> Event:
-        alarm = self._clock.event()
-        alarm._ok, alarm._value = True, None  # noqa: SLF001 - decided from the start
-        return alarm
-
-    def wake(self) -> None:
-        """Has it look for commands at this instant."""
-        if self._is_playing or self.end.triggered:
-            return
-        # The one that is queued stays in the queue and does nothing.
-        self._alarm.callbacks = []
-        self._alarm = self._new_alarm()
-        self._put(self._clock.now)
-
-    def _put(self, time_s: float) -> None:
-        self._alarm.callbacks = self._callbacks
-        self._clock.put(self._alarm, time_s, self._phase)
-
-    def _go_on(self, _: Event) -> None:
-        self._is_playing = True
-        try:
-            if self._begun:
-                until_ns = self._play.send(self._replayer.has_commands)
-            else:
-                self._begun = True
-                until_ns = next(self._play)
-        except StopIteration:
-            self._replayer.target.close()
-            took_ns = self._clock.time_ns() - self._begun_ns
-            self.end.succeed(self._replayer.report(took_ns))
-            return
-        finally:
-            self._is_playing = False
-        if until_ns is not None:
-            self._put((until_ns - self._clock.start_ns) / 1e9)
