@@ -98,7 +98,7 @@ def check_unit(unit: str) -> str:
     Raises:
         PlaygroundError: Nobody knows such a unit.
     """
-    if unit in _USUAL:
+    if unit in _USUAL or unit in _TO_SI:
         return unit
     try:
         _registry().Unit(_spelled(unit))
@@ -113,6 +113,7 @@ def check_unit(unit: str) -> str:
 _USUAL = frozenset(
     {"1", "degC", "K", "degF", "W", "kW", "kWh", "J", "l/s", "l/min", "m^3/h", "bar"}
     | {"kPa", "Pa", "rpm", "Hz", "A", "mA", "V", "ppm", "percent", "kg/s", "s", "min"}
+    | {"VA", "kVA", "l", "1/h", "1/s", "EUR/kWh", "kg/kWh", "K/W", "kW/K"}
     | {"h", "EUR", "kg", "m", "mm", "W/m^2", "psi", "W/K", "J/K"}
 )
 
@@ -121,11 +122,51 @@ def _spelled(unit: str) -> str:
     return "dimensionless" if unit == "1" else unit.replace("%", "percent")
 
 
+_TO_SI: dict[str, tuple[str, float, float]] = {
+    "1": ("", 1.0, 0.0),
+    "percent": ("", 1e-2, 0.0),
+    "%": ("", 1e-2, 0.0),
+    "ppm": ("", 1e-6, 0.0),
+    "K": ("K", 1.0, 0.0),
+    "degC": ("K", 1.0, 273.15),
+    "degF": ("K", 5 / 9, 459.67 * 5 / 9),
+    "K/s": ("K/s", 1.0, 0.0),
+    "K/min": ("K/s", 1 / 60, 0.0),
+    "K/h": ("K/s", 1 / 3600, 0.0),
+    "W": ("W", 1.0, 0.0),
+    "kW": ("W", 1e3, 0.0),
+    "J": ("J", 1.0, 0.0),
+    "kWh": ("J", 3.6e6, 0.0),
+    "l/s": ("m^3/s", 1e-3, 0.0),
+    "l/min": ("m^3/s", 1e-3 / 60, 0.0),
+    "m^3/h": ("m^3/s", 1 / 3600, 0.0),
+    "Pa": ("Pa", 1.0, 0.0),
+    "kPa": ("Pa", 1e3, 0.0),
+    "bar": ("Pa", 1e5, 0.0),
+    "s": ("s", 1.0, 0.0),
+    "min": ("s", 60.0, 0.0),
+    "h": ("s", 3600.0, 0.0),
+    "A": ("A", 1.0, 0.0),
+    "mA": ("A", 1e-3, 0.0),
+    "m": ("m", 1.0, 0.0),
+    "mm": ("m", 1e-3, 0.0),
+    "m^2": ("m^2", 1.0, 0.0),
+}
+"""Dimension, size in SI and zero in SI of what nearly everybody writes. Pint would
+say the same, but takes a fifth of a second to import."""
+
+
 @functools.cache
 def _conversion(source: str, target: str, *, difference: bool) -> tuple[float, float]:
     """Returns ``(factor, offset)`` so that target = factor * source + offset."""
     if source == target:
         return 1.0, 0.0
+    if source in _TO_SI and target in _TO_SI:
+        dimension, size, zero = _TO_SI[source]
+        other_dimension, other_size, other_zero = _TO_SI[target]
+        if dimension == other_dimension:
+            shift = 0.0 if difference else (zero - other_zero) / other_size
+            return float(f"{size / other_size:.12g}"), float(f"{shift:.12g}")
     import pint
 
     registry = _registry()

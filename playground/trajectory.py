@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from playground.recording import Recording
-from playground.recording.aligned import said
 from playground.signals import Signals
+
+if TYPE_CHECKING:
+    from playground.recording import Recording
 
 Array = npt.NDArray[np.float64]
 
@@ -92,6 +94,9 @@ class Traces:
             origin_ns: Instant of second 0; by default that of the recording.
             end_s: Last second wanted; by default all.
         """
+        # Reading a scenario does not need the modules that read recordings.
+        from playground.recording.aligned import said
+
         wanted = {name: signals.need(name) for name in dict.fromkeys(names)}
         if not wanted:
             return cls({})

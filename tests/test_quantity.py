@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import playground.quantity as quantity_module
 from playground.errors import PlaygroundError
 from playground.quantity import check_unit, convert, quantity, say_seconds, seconds
 
@@ -105,3 +106,20 @@ def test_converting_there_and_back_changes_nothing(value):
 def test_durations_are_said_for_people():
     said = [say_seconds(s) for s in (0.5, 59, 61, 3723, 200_000, -61)]
     assert said == ["0.5 s", "59 s", "0:01:01", "1:02:03", "2 d 7:33:20", "-0:01:01"]
+
+
+def test_the_table_of_usual_units_says_what_pint_says(monkeypatch):
+    units = quantity_module._TO_SI
+    pairs = [
+        (a, b, difference)
+        for a in units
+        for b in units
+        if units[a][0] == units[b][0]
+        for difference in (False, True)
+    ]
+    convert = quantity_module._conversion.__wrapped__
+    fast = [convert(a, b, difference=d) for a, b, d in pairs]
+    monkeypatch.setattr(quantity_module, "_TO_SI", {})
+    for (a, b, difference), expected in zip(pairs, fast, strict=True):
+        said = convert(a, b, difference=difference)
+        assert said == pytest.approx(expected, rel=1e-11, abs=1e-11), (a, b)

@@ -130,41 +130,6 @@ def test_two_controllers_of_one_kind_have_different_names():
     assert [n for n, _ in scenario.prepare().controllers] == ["schedule", "schedule-2"]
 
 
-@pytest.mark.parametrize(
-    ("yaml", "value"),
-    [
-        ("off", "off"),
-        ("on", "on"),
-        ("no", "no"),
-        ("12:30", "12:30"),
-        ("1e-3", 0.001),
-        ("010", 10),
-        ("0o10", 8),
-        ("0x1F", 31),
-        ("1_000", "1_000"),
-        ("2026-01-23", "2026-01-23"),
-        ("~", None),
-        ("true", True),
-        ("'true'", "true"),
-        ('"5"', "5"),
-        (".5", 0.5),
-        ("+1", 1),
-        ("1.", 1.0),
-        ("NO", "NO"),
-        ("=", "="),
-    ],
-)
-def test_traps_of_yaml_are_none(yaml, value):
-    found = Document.parse(f"a: {yaml}\n").data["a"]
-    assert found == value
-    assert type(found) is type(value)
-
-
-def test_quoted_texts_survive_writing():
-    plain = {"name": "x", "a": "1", "b": "true", "c": "1e3", "d": "12:30", "e": "~"}
-    assert Document.parse(dump(plain)).data == plain
-
-
 def test_a_file_may_extend_another(tmp_path):
     (tmp_path / "base.yaml").write_text(GOOD)
     path = tmp_path / "cold.yaml"
@@ -214,43 +179,11 @@ def test_a_part_may_be_included(tmp_path):
         load_scenario(path)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("a: !include ../x.yaml", "leaves the folder"),
-        ("a: !include t.yaml", "includes itself|nested more"),
-        ("a: !include nothing.yaml", "There is no file"),
-        ("a: !python/object:os.system {}", "the tag !python/object:os.system is not"),
-        ("a: [" + "[" * 500 + "]" * 501, "nested"),
-    ],
-)
-def test_reading_a_file_runs_and_reaches_nothing(tmp_path, text, said):
-    path = tmp_path / "t.yaml"
-    path.write_text(text)
-    with pytest.raises(FileFormatError, match=said):
-        Document.read(path)
-
-
-def test_aliases_of_aliases_are_bounded():
-    text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-        f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 9)
-    )
-    with pytest.raises(FileFormatError, match="more than 100,000 values"):
-        Document.parse(text)
-
-
 def test_a_huge_file_is_refused(tmp_path):
     path = tmp_path / "huge.yaml"
     path.write_text("#" * 1_000_001)
     with pytest.raises(FileFormatError, match="1,000,000 are allowed"):
         load_scenario(path)
-
-
-def test_two_equal_keys_are_both_named():
-    with pytest.raises(DocumentError) as error:
-        Document.parse("a: 1\nb:\n  c: 1\n  c: 2\na: 3\n", "x.yaml")
-    assert [m.line for m in error.value.mistakes] == [4, 5]
-    assert "the key 'c' stands here twice" in str(error.value)
 
 
 def test_reading_is_fast_enough_to_be_done_all_the_time():
