@@ -654,3 +654,51 @@ def test_a_program_that_will_not_end_is_ended(rig: Rig) -> None:
     assert (finding.time_s, finding.kind) == (90.0, "note")
     assert finding.text == "It did not end within 30 s of being asked to."
     assert program.exit_code == -9
+
+
+def test_plain_sockets_behave_as_real_ones_in_virtual_time(rig: Rig) -> None:
+    program = rig.host("sockets.py")
+    rig.run(60)
+    assert [text for _, text in lines(program)] == [
+        "timed out at 1.5",
+        "b'hello' b' world' 1.5 at 2.5",
+        "3 b' wo' at 2.5",
+        "EAGAIN at 2.5",
+        "poll [] at 3.0",
+        "poll [1] b'' at 3.0",
+        "broken pipe at 3.0",
+        "line rest at 3.0",
+        "b'answer' b'' at 3.0",
+        "selector [] at 5.0",
+        "selector ['server'] at 6.0",
+        "EADDRINUSE at 6.0",
+        "0 1883 at 6.0",
+        "198.18.0.1 broker.example at 6.0",
+        "EBADF -1 at 6.0",
+    ]
+    assert (program.exit_code, lines(program, "stderr")) == (0, [])
+
+
+def test_signals_of_a_program_to_itself(rig: Rig) -> None:
+    program = rig.host("signals.py")
+    rig.run(60)
+    assert lines(program) == [
+        (1.0, "3 1.0"),
+        (3.0, "3.0 3 3"),
+        (4.0, "interrupted in a lock at 4.0"),
+        (4.0, "True True SIG_DFL"),
+        (4.0, "signal number out of range"),
+    ]
+    assert program.exit_code == -15
+
+
+def test_a_reading_at_a_tenth_is_heard_by_who_wakes_at_that_tenth(rig: Rig) -> None:
+    # 3 * 0.1 is not 0.3, but it is the same instant.
+    rig.clock.every(
+        0.1,
+        lambda: rig.plant.publish("tenth", str(round(rig.clock.now * 10)).encode()),
+        phase=Phase.PUBLICATION,
+    )
+    program = rig.host("tenths.py")
+    rig.run(1.05)
+    assert [text for _, text in lines(program)] == [f"{n} {n}" for n in range(1, 11)]

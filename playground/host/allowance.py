@@ -43,6 +43,7 @@ class Allowance:
         self, *, hosts: Sequence[str] | None, writable: Sequence[str] = ()
     ) -> None:
         self.hosts = hosts
+        self.in_force = True
         self.writable = [_realpath(folder) for folder in writable]
 
     def find(self, kind: str, text: str) -> None:
@@ -106,7 +107,7 @@ class Allowance:
 
         def watch(event: str, args: tuple[Any, ...]) -> None:
             rule = rules.get(event)
-            if rule is not None:
+            if rule is not None and self.in_force:
                 rule(args)
 
         sys.addaudithook(watch)

@@ -77,6 +77,13 @@ class _Program:
             hosts=settings["hosts"], writable=settings["writable"]
         )
         self.output = Output()
+        self.parts = Replacements()
+        self.coverage: Any = None
+        if "coverage" in sys.modules:
+            self.coverage = sys.modules["coverage"].Coverage.current()
+        if self.coverage is not None:
+            # It would save in the program's time, and be refused.
+            atexit.unregister(self.coverage._atexit)
         self.interrupts = Interrupts(self._die)
         BATON.on_broken_promise = lambda: self.allowance.note(
             "A network loop spoke while it was thought to be idle; what it said is "
@@ -97,6 +104,7 @@ class _Program:
 
     def _exit(self, code: int) -> NoReturn:
         self.output.finish()
+        self._save_coverage()
         BATON.exit(json.dumps(code).encode())
         raise AssertionError("the process has ended")
 
@@ -124,11 +132,19 @@ class _Program:
         trace = without_ours(error.__traceback__)
         sys.excepthook(type(error), error.with_traceback(trace), trace)
 
+    def _save_coverage(self) -> None:
+        """Lets coverage.py, where it measures this process, write in real time."""
+        if self.coverage is not None:
+            self.allowance.in_force = False
+            self.parts.undo()
+            self.coverage.stop()
+            self.coverage.save()
+
     # ------------------------------------------------------------- the stage
 
     def _replace(self) -> None:
         settings = self.settings
-        parts = Replacements()
+        parts = self.parts
         install_clocks(parts, settings["start_ns"])
         self._replace_threads(parts)
         NETWORK.install(parts, self.allowance)
@@ -201,9 +217,11 @@ class _Program:
 
     def _die(self, number: int) -> None:
         """Ends the process as an unhandled signal does: at once."""
+        self._save_coverage()
         BATON.exit(json.dumps(-int(number)).encode())
 
     def _exit_at_once(self, status: int) -> None:
+        self._save_coverage()
         BATON.exit(json.dumps(int(status)).encode())
 
     # ----------------------------------------------------------- the program

@@ -21,6 +21,7 @@ class Replacements:
         self._new: dict[int, Any] = {}
         self._old: list[Any] = []
         """Keeps the originals alive: their ``id`` must stay theirs."""
+        self._places: list[tuple[ModuleType, str, Any]] = []
 
     def put(self, module: ModuleType, name: str, new: Any) -> None:
         """Replaces one attribute of a module, where the module has it."""
@@ -32,6 +33,7 @@ class Replacements:
             # time.localtime) it would become a method; the real ones do not.
             new = staticmethod(new)
         setattr(module, name, new)
+        self._places.append((module, name, old))
         if id(old) not in self._new:
             self._old.append(old)
             self._new[id(old)] = new
@@ -46,3 +48,8 @@ class Replacements:
             for name, value in list(names.items()):
                 if id(value) in new and name != "__builtins__":
                     names[name] = new[id(value)]
+
+    def undo(self) -> None:
+        """Puts the originals back into their home modules."""
+        for module, name, old in reversed(self._places):
+            setattr(module, name, old)
