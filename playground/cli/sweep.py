@@ -42,7 +42,13 @@ def command(
         str | None,
         typer.Option(help="Search what is varied for the worst of this check."),
     ] = None,
-    runs: Annotated[int, typer.Option(help="At most so many runs to falsify.")] = 100,
+    shrink: Annotated[
+        bool,
+        typer.Option("--shrink", help="Look for the fewest events that still fail."),
+    ] = False,
+    runs: Annotated[
+        int, typer.Option(help="At most so many runs to falsify or shrink.")
+    ] = 100,
 ) -> None:
     """Run a scenario over its matrix and by chance, on all cores.
 
@@ -58,6 +64,14 @@ def command(
 
     sys.path.insert(0, str(Path.cwd()))
     folder = out or Path("sweeps") / scenario.stem
+    if shrink:
+        from playground.shrink import shrink as make_small
+
+        small = make_small(scenario, out=folder, runs=runs)
+        print(f"{small.before} events, {len(small.scenario.events)} needed to fail")
+        print(f"  {small.check}")
+        print(f"found in {small.runs} runs; written to {small.path}")
+        raise typer.Exit(0)
     if falsify is not None:
         worst = search(scenario, falsify, out=folder, runs=runs)
         for line in worst.result.lines():
