@@ -105,14 +105,22 @@ class Demo:
             PlaygroundError: The folder holds something else.
         """
         earlier = self.scenario.is_file() and self.signals.is_file()
-        if self.folder.exists() and any(self.folder.iterdir()) and not earlier:
+        if self.folder.exists() and not (
+            self.folder.is_dir() and (earlier or not any(self.folder.iterdir()))
+        ):
             raise PlaygroundError(
-                f"{self.folder} is not empty and not from an earlier demo.",
+                f"{self.folder} exists and is not from an earlier demo.",
                 f"name another folder, for instance 'playground demo {self.folder}-2'",
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.signals.write_text(SIGNALS)
-        self.scenario.write_text(SCENARIO)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.signals.write_text(SIGNALS)
+            self.scenario.write_text(SCENARIO)
+        except OSError as error:
+            raise PlaygroundError(
+                f"{self.folder} cannot be written: {error.strerror or error}.",
+                "name a folder in a place that you may write to",
+            ) from error
 
     def record(self, progress: Progress, *, session_s: float = SESSION_S) -> Recording:
         """Lets the rig run on a real broker, excites it, and records all of it.

@@ -10,10 +10,10 @@ def test_the_demo_records_learns_and_runs(tmp_path):
     demo = Demo(tmp_path / "demo")
     demo.prepare()
     shares = []
-    recording = demo.record(shares.append, session_s=1800.0)
+    recording = demo.record(shares.append, session_s=2700.0)
     # 4.2 messages a second: two blocks and six lines each 5.015 s, two each second.
-    assert recording.count > 1800 * 3.5
-    assert recording.summary().duration_s == pytest.approx(1800, rel=0.2)
+    assert recording.count > 2700 * 3.5
+    assert recording.summary().duration_s == pytest.approx(2700, rel=0.2)
     assert not recording.summary().gaps
     assert shares == sorted(shares)
     model = demo.learn()
@@ -32,6 +32,14 @@ def test_the_demo_does_not_touch_a_folder_that_is_not_its_own(tmp_path):
     with pytest.raises(PlaygroundError, match="not from an earlier demo"):
         Demo(tmp_path).prepare()
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_demo_does_not_take_a_file_for_a_folder(tmp_path):
+    (tmp_path / "demo").write_text("mine")
+    with pytest.raises(PlaygroundError, match="not from an earlier demo"):
+        Demo(tmp_path / "demo").prepare()
+    with pytest.raises(PlaygroundError, match="cannot be written"):
+        Demo(tmp_path / "demo" / "below").prepare()
 
 
 def test_the_demo_may_be_repeated_in_its_folder(tmp_path):

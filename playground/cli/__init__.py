@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,9 @@ import typer
 import typer.core
 
 from playground.errors import ExitCode, PlaygroundError
+
+STOPPED = 130
+"""What a shell expects of a command that was interrupted."""
 
 VERBS = {
     "demo": "Show the whole idea at work: record, learn, run, report.",
@@ -40,6 +44,7 @@ VERBS = {
     "estimate": "Fit parameters of a physical plant to recordings.",
     "run": "Run a scenario in virtual time.",
     "sweep": "Run a scenario over its matrix and by chance, on many cores.",
+    "report": "Write the report of a run, or of two side by side.",
     "schema": "Print the JSON Schema of scenario files.",
     "host": "Run an unmodified MQTT program in virtual time.",
 }
@@ -75,7 +80,6 @@ class _LazyVerbs(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_LazyVerbs,
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     help="Record what a plant says over MQTT, and test control code against its "
     "double.",
@@ -107,6 +111,8 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and ends the process with the right exit code."""
+    # Whoever cleans up behind itself on Ctrl-C does so on SIGTERM too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -116,13 +122,17 @@ def _run(arguments: list[str]) -> int:
     except PlaygroundError as error:
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # `playground info … | head`: nobody is listening any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.GOOD)
     except SystemExit as end:
+        if end.code == STOPPED:
+            # typer has turned the KeyboardInterrupt into this.
+            print(
+                "stopped: files that were finished are kept, "
+                "nothing is left half-written",
+                file=sys.stderr,
+            )
         return end.code if isinstance(end.code, int) else int(ExitCode.USAGE)
     return answer if isinstance(answer, int) else int(ExitCode.GOOD)

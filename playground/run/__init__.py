@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
 import tempfile
 import time
@@ -76,24 +77,25 @@ def run(
     setup = scenario.prepare()
     folder = Path("runs") / scenario.name if out is None else Path(out)
     check_folder(folder)
+    # Named before it is made: an interruption may come at any line.
+    half = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        half = Path(
-            tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent.resolve())
-        )
+        _make(half, folder)
+        result = _run_into(setup, half, folder, transport, speed)
+        _put(half, folder)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return result
+
+
+def _make(half: Path, folder: Path) -> None:
+    try:
+        half.mkdir(parents=True)
     except OSError as error:
         raise PlaygroundError(
             f"{folder} cannot be written: {error.strerror or error}.",
             "name a folder in a place that you may write to",
         ) from error
-    try:
-        half.chmod(0o755)
-        result = _run_into(setup, half, folder, transport, speed)
-        _put(half, folder)
-    except BaseException:
-        shutil.rmtree(half, ignore_errors=True)
-        raise
-    return result
 
 
 def check_folder(folder: Path) -> None:
