@@ -16,10 +16,10 @@ def test_the_tank_is_brought_to_40_degc_and_kept_there(virtual_plant, hosted):
     rig.set("ambient", "10 degC")
     program = hosted("keep_warm.py", "broker.lab", "40")
     rig.advance("90min")
+    assert not program.findings
     assert_eventually(rig.signal("buffer_temp"), "> 38 degC", within="1h")
     assert_always(rig.signal("buffer_temp"), "in 34 degC..45 degC", since_s=3600)
     assert_never(rig, "power > 10 kW")
-    assert not program.findings
 
 
 def test_it_says_on_a_recorded_day_what_it_said_before(replay, bus, clock, hosted):
