@@ -441,7 +441,10 @@ def test_opening_an_abandoned_recording_seals_it_and_says_so(
     assert list(recording.messages()) == numbers(50)
     assert any("recovered" in text for text in recording.summary().warnings)
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.parquet"]
-    assert Recording.open(path).recovered is None
+    again = Recording.open(path)
+    assert again.recovered is None
+    # Whoever reads it next year is told as well.
+    assert any("cut off" in text for text in again.summary().warnings)
 
 
 def test_a_journal_opens_by_its_own_name(tmp_path: Path) -> None:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 def command(
     output: Annotated[
-        Path, typer.Argument(metavar="OUT.parquet", help="The recording to write.")
+        Path,
+        typer.Argument(
+            metavar="OUT.parquet",
+            help="The recording to write; without .parquet, a folder of parts.",
+        ),
     ],
     broker: Annotated[
         str | None,

@@ -130,7 +130,9 @@ def recover_journal(journal: Path, *, aside: bool = False) -> RecoverReport:
             return done
         if aside or target.exists():
             target = free_name(target)
-        sealed, reader = seal_journal(journal, target, metadata={}, overwrite=False)
+        sealed, reader = seal_journal(
+            journal, target, metadata={"cut_off": True}, overwrite=False
+        )
     finally:
         os.close(descriptor)
     reason = "; ".join(reader.reasons)

@@ -297,6 +297,8 @@ def _warnings(
         yield "times run backwards in places"
     if recording.recovered is not None:
         yield f"recovered from a journal: {recording.recovered}"
+    elif recording.metadata.get("cut_off"):
+        yield "the recorder was cut off; this was recovered from its journal"
     if recording.metadata.get("recovered_from"):
         yield (
             f"saved from the damaged {recording.metadata['recovered_from']}: "
