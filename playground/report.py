@@ -47,18 +47,36 @@ EXCERPT = 12
 """Messages shown on each side of a worst instant."""
 
 
-def write_report(folder: Path | str, *, again: str = "") -> Path:
+def write_report(
+    folder: Path | str, *, again: str = "", compare: Path | str | None = None
+) -> Path:
     """Writes ``report.html`` into the folder of a run.
 
     Args:
         folder: Where `playground.run.run` wrote.
         again: The command line that repeats the run; by default one that runs
             the resolved scenario.
+        compare: Folder of another run, laid over this one with dashed lines.
 
     Raises:
         PlaygroundError: The folder holds no run.
     """
     folder = Path(folder)
+    result, setup, recording = _read(folder)
+    other = None if compare is None else _read(Path(compare))
+    again = again or f"playground run {folder / RESOLVED}"
+    page = render(result, setup, recording, again, other=other)
+    target = folder / REPORT
+    half = target.with_suffix(".html.part")
+    half.write_text(page, encoding="utf-8")
+    half.replace(target)
+    return target
+
+
+_Run = tuple[Mapping[str, Any], Setup, Recording]
+
+
+def _read(folder: Path) -> _Run:
     try:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -69,27 +87,42 @@ def write_report(folder: Path | str, *, again: str = "") -> Path:
     except ValueError as error:
         raise FileFormatError(f"{folder / RESULT} is damaged: {error}") from error
     setup = load_scenario(folder / RESOLVED).prepare()
-    recording = Recording.open(folder / RECORDING)
-    page = render(result, setup, recording, again or f"playground run {RESOLVED}")
-    target = folder / REPORT
-    half = target.with_suffix(".html.part")
-    half.write_text(page, encoding="utf-8")
-    half.replace(target)
-    return target
+    return result, setup, Recording.open(folder / RECORDING)
 
 
-def render(
-    result: Mapping[str, Any], setup: Setup, recording: Recording, again: str
-) -> str:
-    """Returns the report of a run as HTML."""
-    traces = Traces.of(
+def _traces(setup: Setup, recording: Recording) -> Traces:
+    return Traces.of(
         recording,
         setup.signals,
         list(setup.signals),
         origin_ns=setup.start_ns,
         end_s=setup.duration_s,
     )
-    plots = _Plots(setup, traces, result.get("events", []))
+
+
+def render(
+    result: Mapping[str, Any],
+    setup: Setup,
+    recording: Recording,
+    again: str,
+    *,
+    other: _Run | None = None,
+) -> str:
+    """Returns the report of a run as HTML.
+
+    Args:
+        result: As in ``result.json``.
+        setup: Of its scenario.
+        recording: Of the run.
+        again: The command line that repeats it.
+        other: Another run to compare with.
+    """
+    plots = _Plots(
+        setup,
+        _traces(setup, recording),
+        result.get("events", []),
+        None if other is None else _traces(other[1], other[2]),
+    )
     overview = plots.overview(result["checks"])
     failures = [
         (check, plots.around(check))
@@ -114,6 +147,11 @@ def render(
     ]
     if result["kpis"]:
         sections += ["<h2>Key figures</h2>", _kpis(result["kpis"])]
+    if other is not None:
+        sections += [
+            f"<h2>Compared with {_text(other[0]['scenario'])}</h2>",
+            _comparison(result, other[0]),
+        ]
     if result.get("events"):
         sections += ["<h2>Events</h2>", _events(result["events"])]
     if worst:
@@ -212,6 +250,33 @@ def _beside(kpi: Mapping[str, Any]) -> str:
     return _figure(baseline, kpi["unit"]) + share
 
 
+def _comparison(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Returns a table of what both runs have, and the difference."""
+    rows = [
+        _compared("verdict", ours["verdict"], theirs["verdict"], ""),
+        _compared("message log", ours["sha256"][:16], theirs["sha256"][:16], ""),
+    ]
+    for kind, value, prefix in (
+        ("checks", "margin", "margin of "),
+        ("kpis", "value", ""),
+    ):
+        others = {entry["name"]: entry for entry in theirs[kind]}
+        for entry in ours[kind]:
+            other = others.get(entry["name"])
+            if other is None:
+                continue
+            a, b, unit = entry[value], other[value], entry["unit"] or other["unit"]
+            gap = "" if a is None or b is None else _figure(a - b, unit)
+            row = (prefix + entry["name"], _figure(a, unit), _figure(b, unit), gap)
+            rows.append(_compared(*row))
+    return _table(("", "this run", "the other", "difference"), rows)
+
+
+def _compared(name: str, ours: str, theirs: str, gap: str) -> str:
+    cells = "".join(f"<td class=number>{cell}</td>" for cell in (ours, theirs, gap))
+    return f"<tr><td>{_text(name)}</td>{cells}</tr>"
+
+
 def _events(events: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         f"<tr><td class=number>{say_seconds(event['at_s'])}</td>"
@@ -276,9 +341,14 @@ class _Plots:
     """The plots of a run; those of the overview share their time axis."""
 
     def __init__(
-        self, setup: Setup, traces: Traces, events: Sequence[Mapping[str, Any]]
+        self,
+        setup: Setup,
+        traces: Traces,
+        events: Sequence[Mapping[str, Any]],
+        other: Traces | None,
     ) -> None:
         self.setup = setup
+        self.other = other
         self.events = events[:MOST_MARKS]
         self.traces = traces
         self._crosshair = CrosshairTool(dimensions="height", visible=False)
@@ -358,17 +428,14 @@ class _Plots:
         )
         items: list[tuple[str, list[Any]]] = []
         for signal, colour in zip(signals, Category10[10], strict=False):
-            times, values = thin(*self._shown(signal.name, span))
-            source = ColumnDataSource(
-                {
-                    "t": self.origin_ms + times * 1000,
-                    "v": values.astype(np.float32),
-                }
-            )
+            source = self._source(self.traces, signal.name, span)
             line = plot.step(
                 "t", "v", source=source, mode="after", color=colour, name=signal.name
             )
-            items.append((signal.name, [line]))
+            lines = [line]
+            if self.other is not None and signal.name in self.other.samples:
+                lines.append(self._beneath(plot, signal.name, span, colour))
+            items.append((signal.name, lines))
         plot.add_tools(
             HoverTool(
                 tooltips=f"$name: @v{{0.[000]}} {_text(unit)}, @t{{%T}}",
@@ -413,11 +480,33 @@ class _Plots:
                 )
         return plot
 
-    def _shown(self, name: str, span: tuple[float, float]) -> tuple[Array, Array]:
-        part = self.traces.trajectory([name], *span)
-        times = np.append(part.times_s, part.end_s)
-        values = part.values[name]
-        return times, np.append(values, values[-1])
+    def _beneath(
+        self, plot: Any, name: str, span: tuple[float, float], colour: str
+    ) -> Any:
+        """Draws the same signal of the other run."""
+        assert self.other is not None
+        return plot.step(
+            "t",
+            "v",
+            source=self._source(self.other, name, span),
+            mode="after",
+            color=colour,
+            line_dash="dashed",
+            line_alpha=0.6,
+            name=f"{name}, the other",
+        )
+
+    def _source(
+        self, traces: Traces, name: str, span: tuple[float, float]
+    ) -> ColumnDataSource:
+        part = traces.trajectory([name], *span)
+        column = part.values[name]
+        times, values = thin(
+            np.append(part.times_s, part.end_s), np.append(column, column[-1])
+        )
+        return ColumnDataSource(
+            {"t": self.origin_ms + times * 1000, "v": values.astype(np.float32)}
+        )
 
 
 def thin(

@@ -89,6 +89,24 @@ def test_nothing_is_left_half_written(folder):
     ]
 
 
+def test_two_runs_can_be_laid_over_each_other(folder, tmp_path, capsys):
+    from playground.cli import main
+    from playground.scenario import load_scenario
+
+    other = load_scenario(folder / "scenario.resolved.yaml").replace(
+        name="lazy", controllers=[]
+    )
+    lazy = run(other, out=tmp_path / "lazy").folder
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(folder), "--compare", str(lazy)])
+    assert end.value.code == 0
+    page = (folder / "report.html").read_text()
+    assert "Compared with lazy" in page
+    assert "margin of never temp &gt; 39 degC" in page
+    assert '"name":"temp, the other"' in page
+    assert "temp, the other" not in write_report(folder).read_text()
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(PlaygroundError, match="holds no run"):
         write_report(tmp_path)

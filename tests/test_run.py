@@ -421,3 +421,39 @@ def test_an_unknown_transport_is_refused(path, tmp_path):
     with pytest.raises(PlaygroundError, match="There is no transport 'moon'"):
         run(load_scenario(path), out=tmp_path / "out", transport="moon")
     assert not (tmp_path / "out").exists()
+
+
+def test_one_constant_of_a_strategy_turns_a_green_scenario_red(
+    path, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    strategy = """
+class Strategy:
+    measures, commands, period_s = ("temp",), ("heater",), 10.0
+    LIMIT = 41.0
+    def reset(self, *, seed=0):
+        self.on = False
+    def step(self, now, values):
+        self.on = values["temp"] < (self.LIMIT if self.on else 39.0)
+        return {"heater": float(self.on)}
+"""
+    verdicts = []
+    for name, constant in (("green", "41.0"), ("red", "43.0")):
+        (tmp_path / f"{name}_strategy.py").write_text(
+            strategy.replace("41.0", constant)
+        )
+        scenario = load_scenario(path).replace(
+            controllers=[f"{name}_strategy:Strategy"], kpis={}
+        )
+        result = run(scenario, out=tmp_path / name)
+        verdicts.append([(c.name, c.verdict) for c in result.checks])
+    check = "always temp in 38 degC..42 degC"
+    assert verdicts[0] == [("never temp > 45 degC", "pass"), (check, "pass")]
+    assert verdicts[1] == [("never temp > 45 degC", "pass"), (check, "fail")]
+    broken = result.checks[1]
+    values = {
+        (m.time_ns - 1_767_225_600 * 10**9) / 1e9: float(m.payload)
+        for m in Recording.open(result.recording).messages(topics=("tank/temp",))
+    }
+    assert values[broken.worst_s] == max(v for t, v in values.items() if t >= 600)
+    assert "first broken at" in broken.detail

@@ -1,0 +1,26 @@
+"""``playground report``: the report of a run, or of two side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    compare: Annotated[
+        Path | None, typer.Option(help="Folder of another run to lay over it.")
+    ] = None,
+) -> None:
+    """Write the report of a run, one HTML file that needs no network.
+
+    With --compare the signals of the other run are drawn dashed beneath, and
+    verdicts, margins and key figures stand side by side.
+
+    Example: playground report runs/today --compare runs/yesterday
+    """
+    from playground.report import write_report
+
+    print(write_report(run, compare=compare))
