@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from playground.bus import Bus, Connection, LocalBus, LocalConnection, OnMessage, Will
+from playground.bus import Bus, Connection, LocalBus, LocalConnection
 from playground.clock import DEFAULT_START_NS, VirtualClock
 from playground.errors import ConnectionFailed, ExitCode, PlaygroundError
 from playground.message import Message
@@ -61,12 +61,14 @@ class LockstepClock(VirtualClock):
             self.after_instant()
 
 
-class LockstepBus:
-    """A `Bus` whose messages travel through a real broker, in virtual time.
+class LockstepBus(LocalBus):
+    """A local bus whose messages travel through a real broker, in virtual time.
 
     The parts of this process share one connection to the broker, because only
     then is the order in which they spoke the order in which the broker hears
-    them. What the broker sends back is what is delivered and logged.
+    them. What the broker sends back is what is delivered and logged; sessions,
+    wills and subscriptions of these parts are those of the local bus, so hosted
+    programs take part as they do there.
 
     Args:
         broker: The broker, for instance an ``MqttBus``.
@@ -83,11 +85,11 @@ class LockstepBus:
         clients: Sequence[str] = (),
         deadline_s: float = 10.0,
     ) -> None:
-        self.clock = clock
+        super().__init__(clock)
+        self.clock: LockstepClock = clock
         self.clients = tuple(clients)
         self.deadline_s = deadline_s
         self.ticks = 0
-        self._inner = LocalBus(clock)
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         # Own messages on their way through the broker, in order.
         self._expected: deque[Message] = deque()
@@ -104,22 +106,6 @@ class LockstepBus:
         clock.before_first = self._greet
         clock.after_instant = self.settle
 
-    def connect(
-        self,
-        client_id: str,
-        on_message: OnMessage | None = None,
-        *,
-        will: Will | None = None,
-        clean: bool = True,
-    ) -> LockstepConnection:
-        """Opens a connection for a part of this process."""
-        inner = self._inner.connect(client_id, on_message, will=None, clean=clean)
-        return LockstepConnection(self, inner, will)
-
-    def observe(self, observer: OnMessage) -> None:
-        """Shows every publication to ``observer``; see `LocalBus.observe`."""
-        self._inner.observe(observer)
-
     def send(self, message: Message) -> None:
         """Sends a publication through the broker."""
         self._expected.append(message)
@@ -133,8 +119,17 @@ class LockstepBus:
         )
         # Somebody in this process listens: they must hear it within this
         # instant, before anything else happens, as they do on the local bus.
-        if self._turn is None and self._inner.listeners(message.topic):
+        if self._turn is None and self.listeners(message.topic):
             self._await(lambda: not self._expected, "the broker")
+
+    def add_subscription(
+        self, connection: LocalConnection, topic_filter: str, qos: int
+    ) -> None:
+        """Registers a subscription and sends the retained messages it covers."""
+        # What was said before is retained by now on the local bus.
+        if self._turn is None:
+            self._await(lambda: not self._expected, "the broker")
+        super().add_subscription(connection, topic_filter, qos)
 
     def settle(self) -> None:
         """Ends an instant: all has arrived, and every client has had its say.
@@ -248,12 +243,12 @@ class LockstepBus:
         elif topic == TICK_TOPIC:
             self._begun = True
         elif (own := self._own(message)) is not None:
-            self._inner.send(own)
+            super().send(own)
         elif not self._begun:
             if message.retain:
-                self._inner.retained[topic] = message
+                self.retained[topic] = message
         else:
-            self._inner.send(
+            super().send(
                 message._replace(time_ns=self.clock.time_ns(), client=self._turn)
             )
 
@@ -282,68 +277,3 @@ class LockstepBus:
         if wake_up is not None and wake_up > self.clock.now:
             # Nothing need happen then: an instant is what the client asked for.
             self.clock.at(wake_up)
-
-
-class LockstepConnection:
-    """A part of this process, connected to a `LockstepBus`."""
-
-    def __init__(
-        self, bus: LockstepBus, inner: LocalConnection, will: Will | None
-    ) -> None:
-        self.client_id = inner.client_id
-        self.bus = bus
-        self._inner = inner
-        self._will = will
-
-    def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int = 0,
-        retain: bool = False,
-        properties: str | None = None,
-    ) -> None:
-        """Publishes through the broker; see `Connection.publish`."""
-        self.bus.send(
-            Message(
-                self.bus.clock.time_ns(),
-                topic,
-                payload,
-                qos,
-                retain,
-                client=self.client_id,
-                properties=properties,
-            )
-        )
-
-    def subscribe(self, topic_filter: str, *, qos: int = 0) -> None:
-        """Subscribes; see `Connection.subscribe`."""
-        self._inner.subscribe(topic_filter, qos=qos)
-
-    def unsubscribe(self, topic_filter: str) -> None:
-        """Takes a subscription back."""
-        self._inner.unsubscribe(topic_filter)
-
-    def disconnect(self) -> None:
-        """Ends the connection in good order."""
-        self._will = None
-        self._inner.disconnect()
-
-    def abort(self) -> None:
-        """Ends the connection as a crash would: the will goes out."""
-        will, self._will = self._will, None
-        self._inner.abort()
-        if will is not None:
-            self.bus.send(
-                Message(
-                    self.bus.clock.time_ns(),
-                    will.topic,
-                    will.payload,
-                    will.qos,
-                    will.retain,
-                    client=self.client_id,
-                    properties=will.properties,
-                    kind="will",
-                )
-            )

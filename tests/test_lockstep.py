@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from playground.bus import LocalBus, Will
 from playground.clock import Phase, VirtualClock, WallClock
 from playground.errors import ExitCode
+from playground.host import Hosted
 from playground.lockstep import ClientSilent, LockstepBus, LockstepClock
 
 
@@ -232,3 +234,56 @@ def test_an_answer_that_is_none_is_ignored_and_the_client_named(caplog):
     with pytest.raises(ClientSilent, match="'odd'"):
         clock.run(until=5)
     assert "client 'odd' answered b'?'" in caplog.text
+
+
+def test_what_was_retained_in_this_instant_is_told_as_retained():
+    def build(bus, clock):
+        said = bus.connect(
+            "said", lambda m: said.publish("lab/heard", b"%d" % m.retain)
+        )
+        said.publish("lab/mode", b"heat", retain=True)
+        said.subscribe("lab/mode")
+
+    clock = LockstepClock()
+    bus = LockstepBus(LocalBus(WallClock()), clock)
+    log = log_of(bus)
+    build(bus, clock)
+    clock.at(0).callbacks.append(lambda _: None)
+    clock.run(until=1)
+    assert log == local_log(build, 1)
+    assert log[-1].payload == b"1"
+
+
+@pytest.mark.slow
+def test_a_hosted_program_takes_part_as_on_the_local_bus():
+    programs = Path(__file__).parent / "programs"
+
+    def build(bus, clock):
+        plant = bus.connect("plant")
+        clock.every(
+            5,
+            lambda: plant.publish("room/temperature", b'{"value": 20.1}', qos=1),
+            phase=Phase.PUBLICATION,
+        )
+        return [
+            Hosted(["thermostat.py", "20.2"], bus, clock, cwd=programs, seed=1),
+            Hosted(["dice.py"], bus, clock, cwd=programs, seed=1),
+        ]
+
+    logs = []
+    for make in (
+        lambda: LocalBus(VirtualClock()),
+        lambda: LockstepBus(LocalBus(WallClock()), LockstepClock()),
+    ):
+        bus = make()
+        log = log_of(bus)
+        hosted = build(bus, bus.clock)
+        bus.clock.run(until=60)
+        for program in hosted:
+            program.close()
+            assert not program.findings
+        if isinstance(bus, LockstepBus):
+            bus.settle()
+        logs.append(log)
+    assert len({message.client for message in logs[0]}) == 3
+    assert logs[0] == logs[1]
