@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test check pytest bench soak clean
+.PHONY: demo test check pytest fresh bench soak clean
 
 demo: $(READY)
 	@$(BIN)/playground demo
@@ -20,8 +20,13 @@ check: $(READY)
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --verbose >/dev/null || $(BIN)/lint-imports
 
+# Two workers: much of a broker's test is waiting.
 pytest: $(READY)
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2
+
+# The example of a user's project, from the built wheel in a fresh environment.
+fresh: $(READY)
+	@PLAYGROUND_FRESH_INSTALL=1 $(BIN)/pytest tests/test_pytest_plugin_examples.py
 
 # The benchmarks, with their ratios; run on a quiet machine.
 bench: $(READY)
