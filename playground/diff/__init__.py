@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from playground.clock import iso
 from playground.diff.alignment import Gap, Tally, align, moved_between, tally
@@ -24,16 +23,13 @@ from playground.diff.contents import (
     Side,
     Topic,
     by_topic,
-    message_at,
-    since,
     skip_common,
 )
 from playground.errors import ExitCode
 from playground.message import Message
 from playground.recording import Recording
-from playground.recording.columns import SCHEMA, to_messages
 
-Sides = tuple[tuple[pa.Table, Side], tuple[pa.Table, Side]]
+Sides = tuple[Side, Side]
 
 __all__ = ["Compared", "DiffReport", "Divergence", "Ignore", "Tally", "diff"]
 
@@ -146,14 +142,13 @@ def diff(a: Recording, b: Recording, *, compared: Compared | None = None) -> Dif
     compared = Compared() if compared is None else compared
     left, right = Side(a, compared), Side(b, compared)
     skip_common(left, right, compared)
-    rest_a, rest_b = left.take_rest(), right.take_rest()
-    empty = SCHEMA.empty_table()
-    rest_a = empty if rest_a is None else rest_a
-    rest_b = empty if rest_b is None else rest_b
-    sides = ((rest_a, left), (rest_b, right))
+    numbers: dict[str, int] = {}
+    left.take_rest(numbers)
+    right.take_rest(numbers)
+    sides = (left, right)
     topics: dict[str, Tally] = {}
     firsts: list[tuple[float, Topic, Gap, str]] = []
-    for topic in by_topic(rest_a, rest_b, compared):
+    for topic in by_topic(left, right, list(numbers), compared):
         gaps = align(topic.a, topic.b)
         if gaps:
             gap = gaps[0]
@@ -202,48 +197,34 @@ def _late(topic: Topic, sides: Sides, compared: Compared) -> npt.NDArray[np.intp
     """Returns which messages of a topic have another time than expected."""
     if compared.times_s is None:
         return np.zeros(0, np.intp)
-    times_a, times_b = (
-        since(rest, side)[rows]
-        for (rest, side), rows in zip(sides, (topic.rows_a, topic.rows_b), strict=True)
-    )
-    return np.flatnonzero(np.abs(times_a - times_b) > round(compared.times_s * 1e9))
+    left, right = sides
+    apart = left.times_ns[topic.rows_a] - right.times_ns[topic.rows_b]
+    return np.flatnonzero(np.abs(apart) > round(compared.times_s * 1e9))
 
 
 def _position_s(topic: Topic, gap: Gap, sides: Sides) -> float:
     if gap.a1 < len(topic.rows_a):
-        row, (rest, side) = int(topic.rows_a[gap.a1]), sides[0]
-    else:
-        row, (rest, side) = int(topic.rows_b[gap.b1]), sides[1]
-    return float(since(rest.slice(row, 1), side)[0]) / 1e9
+        return float(sides[0].times_ns[topic.rows_a[gap.a1]]) / 1e9
+    return float(sides[1].times_ns[topic.rows_b[gap.b1]]) / 1e9
 
 
 def _divergence(
     position_s: float, topic: Topic, gap: Gap, what: str, sides: Sides
 ) -> Divergence:
     expected = got = None
-    before: tuple[Message, ...] = ()
-    (rest_a, left), (rest_b, right) = sides
+    before: list[Message] = []
     if gap.b1 < len(topic.rows_b):
-        row = int(topic.rows_b[gap.b1])
-        got = message_at(rest_b, row)
-        before = _before(rest_b, row, right)
+        *before, got = sides[1].messages(int(topic.rows_b[gap.b1]), BEFORE)
     if gap.a1 < len(topic.rows_a):
-        row = int(topic.rows_a[gap.a1])
-        expected = message_at(rest_a, row)
-        before = _before(rest_a, row, left)
+        *before, expected = sides[0].messages(int(topic.rows_a[gap.a1]), BEFORE)
     return Divergence(
         topic=topic.name,
         what=what,
         position_s=position_s,
         expected=expected,
         got=got,
-        before=before,
+        before=tuple(before),
     )
-
-
-def _before(table: pa.Table, row: int, side: Side) -> tuple[Message, ...]:
-    here = list(to_messages(table.slice(max(0, row - BEFORE), min(row, BEFORE))))
-    return tuple([*side.before, *here][-BEFORE:])
 
 
 def _explained_by_loss(a: Recording, b: Recording, total: Tally) -> str:

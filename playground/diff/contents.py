@@ -1,13 +1,12 @@
 """Two recordings as numbers: equal numbers for equal messages.
 
-Streams both as long as they agree word for word; only what follows the first
-difference is held in memory.
+Streams both as long as they agree word for word. Of what follows the first
+difference three numbers per message are held in memory, never the payloads.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,23 +97,30 @@ class Side:
 
     Attributes:
         start_ns: Time of its first compared message.
-        before: The last messages that were passed over.
         count: Compared messages, in all.
+        topics: After `take_rest`: a number per message that is left, equal for
+            equal topics of both sides.
+        keys: The same for what else makes messages equal.
+        times_ns: The same: time since the first message.
     """
-
-    COLUMNS = ("time", "seq", "kind", "topic", "payload", "qos", "retain", "dup")
 
     def __init__(self, recording: Recording, compared: Compared) -> None:
         self.recording = recording
-        self.before: deque[Message] = deque(maxlen=BEFORE)
         self.start_ns: int | None = None
         self.count = 0
-        self._tables: Iterator[pa.Table] = recording.tables(
+        self.topics = self.keys = self.times_ns = np.zeros(0, np.int64)
+        self._compared = compared
+        self._passed = 0
+        self._tables = self._read()
+        self._rest: pa.Table | None = None
+
+    def _read(self) -> Iterator[pa.Table]:
+        compared = self._compared
+        return self.recording.tables(
             topics=compared.topics,
             exclude=(*compared.exclude, *compared.ignore.topics),
             kinds=SAID,
         )
-        self._rest: pa.Table | None = None
 
     def peek(self) -> pa.Table | None:
         """Returns the rows that come next; None at the end."""
@@ -125,26 +131,72 @@ class Side:
             self.count += len(table)
             self._rest = table
             if self.start_ns is None:
-                self.start_ns = table.column("time")[0].value
+                self.start_ns = int(table.column("time")[0].value)
         return self._rest
 
     def skip(self, rows: int) -> None:
         """Passes over rows."""
         assert self._rest is not None
-        passed = self._rest.slice(max(0, rows - BEFORE), min(rows, BEFORE))
-        self.before.extend(to_messages(passed))
+        self._passed += rows
         self._rest = self._rest.slice(rows)
 
-    def take_rest(self) -> pa.Table | None:
-        """Returns all that is left, in memory."""
-        tables = [] if self._rest is None else [self._rest]
-        for table in self._tables:
-            self.count += len(table)
-            tables.append(table)
-            if self.start_ns is None:
-                self.start_ns = table.column("time")[0].value
-        self._rest = None
-        return pa.concat_tables(tables) if tables else None
+    def take_rest(self, numbers: dict[str, int]) -> None:
+        """Reads all that is left and keeps three numbers per message.
+
+        Args:
+            numbers: A number per topic, for both sides.
+        """
+        parts: list[tuple[Numbers, Numbers, Numbers]] = []
+        while (table := self.peek()) is not None:
+            parts.extend(self._numbered(batch, numbers) for batch in table.to_batches())
+            self._rest = None
+        if parts:
+            self.topics, self.keys, self.times_ns = (
+                np.concatenate(column) for column in zip(*parts, strict=True)
+            )
+
+    def _numbered(
+        self, batch: pa.RecordBatch, numbers: dict[str, int]
+    ) -> tuple[Numbers, Numbers, Numbers]:
+        compared = self._compared
+        names = batch.column("topic").dictionary.to_pylist()
+        codes = [numbers.setdefault(name, len(numbers)) for name in names]
+        indices = batch.column("topic").indices.to_numpy()
+        payloads = batch.column("payload").to_pylist()
+        ignored = [compared.ignore.paths_of(name) for name in names]
+        if any(ignored):
+            payloads = [
+                without_paths(payload, ignored[index]) if ignored[index] else payload
+                for payload, index in zip(payloads, indices.tolist(), strict=True)
+            ]
+        # Keyed 64-bit hashes: that two different payloads of a topic share one
+        # is less likely than that the memory flips a bit.
+        keys = np.fromiter(map(hash, payloads), np.int64, len(payloads)) * 8
+        if compared.qos:
+            keys += batch.column("qos").to_numpy().astype(np.int64) * 2
+        if compared.retain:
+            keys += batch.column("retain").to_numpy(zero_copy_only=False)
+        return np.array(codes, np.int64)[indices], keys, since(batch, self)
+
+    def messages(self, row: int, before: int = 0) -> list[Message]:
+        """Reads a message that is left, and some before it, once more.
+
+        Args:
+            row: Which one, counted from where the rest begins.
+            before: How many before it, of all compared ones.
+        """
+        last = self._passed + row
+        first = max(0, last - before)
+        found: list[Message] = []
+        at = 0
+        for table in self._read():
+            if at + len(table) > first:
+                here = table.slice(max(0, first - at), last + 1 - max(at, first))
+                found.extend(to_messages(here))
+            at += len(table)
+            if at > last:
+                break
+        return found
 
 
 def skip_common(a: Side, b: Side, compared: Compared) -> None:
@@ -188,9 +240,9 @@ def _same_rows(
     return int(differs.argmax())
 
 
-def since(table: pa.Table, side: Side) -> npt.NDArray[np.int64]:
+def since(rows: pa.Table | pa.RecordBatch, side: Side) -> Numbers:
     """Returns the times of rows since the first message, in nanoseconds."""
-    times: npt.NDArray[np.int64] = table.column("time").cast(pa.int64()).to_numpy()
+    times: Numbers = rows.column("time").cast(pa.int64()).to_numpy()
     return times - (side.start_ns or 0)
 
 
@@ -213,80 +265,25 @@ class Topic:
     rows_b: npt.NDArray[np.intp]
 
 
-def by_topic(left: pa.Table, right: pa.Table, compared: Compared) -> Iterator[Topic]:
+def by_topic(
+    a: Side, b: Side, names: Sequence[str], compared: Compared
+) -> Iterator[Topic]:
     """Returns the topics of which the messages are not the same."""
-    names, topic_a, topic_b = _common_names(left, right)
-    key_a, key_b = _keys(left, right, names, topic_a, topic_b, compared)
-    order_a = np.argsort(topic_a, kind="stable")
-    order_b = np.argsort(topic_b, kind="stable")
     numbers = np.arange(len(names) + 1)
-    bounds_a = np.searchsorted(topic_a[order_a], numbers)
-    bounds_b = np.searchsorted(topic_b[order_b], numbers)
+    orders = [np.argsort(side.topics, kind="stable") for side in (a, b)]
+    bounds = [
+        np.searchsorted(side.topics[order], numbers)
+        for side, order in zip((a, b), orders, strict=True)
+    ]
     for number, name in enumerate(names):
-        rows_a = order_a[bounds_a[number] : bounds_a[number + 1]]
-        rows_b = order_b[bounds_b[number] : bounds_b[number + 1]]
-        a, b = key_a[rows_a], key_b[rows_b]
-        if compared.times_s is None and np.array_equal(a, b):
+        rows_a, rows_b = (
+            order[bound[number] : bound[number + 1]]
+            for order, bound in zip(orders, bounds, strict=True)
+        )
+        keys_a, keys_b = a.keys[rows_a], b.keys[rows_b]
+        if compared.times_s is None and np.array_equal(keys_a, keys_b):
             continue
-        yield Topic(name=name, a=a, b=b, rows_a=rows_a, rows_b=rows_b)
-
-
-def _common_names(
-    left: pa.Table, right: pa.Table
-) -> tuple[list[str], Numbers, Numbers]:
-    both = pa.chunked_array(
-        [
-            chunk
-            for table in (left, right)
-            for chunk in table.column("topic").cast(pa.string()).chunks
-        ],
-        pa.string(),
-    )
-    encoded = both.dictionary_encode().combine_chunks()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], encoded.type)
-    codes = encoded.indices.to_numpy().astype(np.int64)
-    return encoded.dictionary.to_pylist(), codes[: len(left)], codes[len(left) :]
-
-
-def _keys(
-    left: pa.Table,
-    right: pa.Table,
-    names: list[str],
-    topic_a: Numbers,
-    topic_b: Numbers,
-    compared: Compared,
-) -> tuple[Numbers, Numbers]:
-    payloads_a, payloads_b = left.column("payload"), right.column("payload")
-    ignored = [compared.ignore.paths_of(name) for name in names]
-    if any(ignored):
-        payloads_a = _without_paths(payloads_a, topic_a, ignored)
-        payloads_b = _without_paths(payloads_b, topic_b, ignored)
-    both = pa.chunked_array([*payloads_a.chunks, *payloads_b.chunks], pa.binary())
-    encoded = both.dictionary_encode().unify_dictionaries()
-    codes = np.concatenate(
-        [chunk.indices.to_numpy().astype(np.int64) for chunk in encoded.chunks]
-        or [np.zeros(0, np.int64)]
-    )
-    keys = []
-    for table, part in ((left, codes[: len(left)]), (right, codes[len(left) :])):
-        key = part * 8
-        if compared.qos:
-            key += table.column("qos").to_numpy().astype(np.int64) * 2
-        if compared.retain:
-            key += table.column("retain").to_numpy().astype(np.int64)
-        keys.append(key)
-    return keys[0], keys[1]
-
-
-def _without_paths(
-    column: pa.ChunkedArray, topics: Numbers, ignored: list[tuple[str, ...]]
-) -> pa.ChunkedArray:
-    payloads = []
-    for payload, topic in zip(column.to_pylist(), topics.tolist(), strict=True):
-        paths = ignored[topic]
-        payloads.append(without_paths(payload, paths) if paths else payload)
-    return pa.chunked_array([pa.array(payloads, pa.binary())])
+        yield Topic(name=name, a=keys_a, b=keys_b, rows_a=rows_a, rows_b=rows_b)
 
 
 def without_paths(payload: bytes, paths: Sequence[str]) -> bytes:
@@ -328,8 +325,3 @@ def _remove(tree: Any, path: str) -> None:
         del tree[int(last) if isinstance(tree, list) else last]
     except (KeyError, IndexError, ValueError, TypeError):
         return
-
-
-def message_at(table: pa.Table, row: int) -> Message:
-    """Returns one row of a table as a message."""
-    return next(iter(to_messages(table.slice(row, 1))))
