@@ -83,8 +83,7 @@ class LinkedBus:
         link = self._links.get(client_id, self._links.get("*"))
         if link is None:
             return self._bus.connect(client_id, on_message, will=will, clean=clean)
-        down = _Way(self._clock, link, f"{self._seed}/{client_id}/down")
-        up = _Way(self._clock, link, f"{self._seed}/{client_id}/up")
+        down, up = ways(self._clock, link, f"{self._seed}/{client_id}")
 
         def arrive(message: Message) -> None:
             if on_message is not None:
@@ -98,7 +97,12 @@ class LinkedBus:
         return _LinkedConnection(inner, up)
 
 
-class _Way:
+def ways(clock: VirtualClock, link: Link, seed: str) -> tuple[Way, Way]:
+    """Returns both directions of a link: to the client, and from it."""
+    return Way(clock, link, f"{seed}/down"), Way(clock, link, f"{seed}/up")
+
+
+class Way:
     """One direction of a link."""
 
     def __init__(self, clock: VirtualClock, link: Link, seed: str) -> None:
@@ -108,7 +112,7 @@ class _Way:
         self._last_s = 0.0
         self._under_way = 0
 
-    def carry(self, action: Callable[[], object], qos: int) -> None:
+    def carry(self, action: Callable[[], object], qos: int = 1) -> None:
         """Does ``action`` when it has come through, if it does."""
         link = self._link
         delay_s = link.latency_s
@@ -138,7 +142,7 @@ class _Way:
 class _LinkedConnection:
     """A client's end of a link."""
 
-    def __init__(self, inner: Connection, up: _Way) -> None:
+    def __init__(self, inner: Connection, up: Way) -> None:
         self.client_id = inner.client_id
         self._inner = inner
         self._up = up

@@ -20,11 +20,30 @@ def command(
         int | None, typer.Option(help="Use this seed instead of the file's.")
     ] = None,
     transport: Annotated[
-        str, typer.Option(help="Where the parts meet: local, lockstep, realtime.")
-    ] = "local",
+        str | None,
+        typer.Option(
+            help="Where the parts meet: local, lockstep, realtime [what the file says]."
+        ),
+    ] = None,
     speed: Annotated[
         float, typer.Option(help="Plant seconds per second, of realtime.")
     ] = 1.0,
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Broker of lockstep and realtime [one is started for the run].",
+        ),
+    ] = None,
+    client: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", help="A program outside that answers lockstep's ticks."
+        ),
+    ] = None,
+    deadline: Annotated[
+        str, typer.Option(help="Real time that such a program has to answer.")
+    ] = "10s",
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write report.html.")
     ] = True,
@@ -42,11 +61,13 @@ def command(
 
     Prints the verdict, every check with its margin, every KPI, and the SHA-256
     of the message log. Answers 0 if all is so, 1 if a check failed, 2 if the
-    scenario is wrong, 3 if a check never came to bear.
+    scenario is wrong, 3 if a check never came to bear or a lockstep client did
+    not answer.
 
     Example: playground run scenarios/thermostat.yaml -o runs/today
     """
     from playground import run as running
+    from playground.quantity import seconds
     from playground.scenario import load_scenario
 
     # A scenario may name the user's own module:Class, which lies here.
@@ -54,7 +75,15 @@ def command(
     loaded = load_scenario(scenario)
     if seed is not None:
         loaded = loaded.replace(seed=seed)
-    result = running.run(loaded, out=out, transport=transport, speed=speed)
+    result = running.run(
+        loaded,
+        out=out,
+        transport=transport,
+        speed=speed,
+        broker=broker,
+        clients=client or (),
+        deadline_s=seconds(deadline),
+    )
     if as_json:
         print(json.dumps(result.plain(), indent=2))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +45,7 @@ from playground.host.frames import (
     Channel,
 )
 from playground.host.session import Session
+from playground.link import Link, ways
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _INSTALLED = Path(_ROOT).name in ("site-packages", "dist-packages")
@@ -84,6 +87,8 @@ class Hosted:
         start_s: When it starts, seconds since the start of the run; by default
             at once.
         grace_s: Virtual seconds it has to end when it is asked to.
+        link: What its connections go through; it carries bytes as TCP does, so
+            what is lost on it arrives after `Link.retry_s`.
         on_line: Is called with each line that it prints.
         on_finding: Is called with each finding as it is made.
 
@@ -114,6 +119,7 @@ class Hosted:
         timezone: str = "UTC",
         start_s: float | None = None,
         grace_s: float = 10.0,
+        link: Link | None = None,
         on_line: Callable[[Line], object] | None = None,
         on_finding: Callable[[Finding], object] | None = None,
     ) -> None:
@@ -137,6 +143,7 @@ class Hosted:
         self.clock = clock
         self.watchdog_s = watchdog_s
         self.grace_s = grace_s
+        self.link = link
         self.on_line = on_line
         self.on_finding = on_finding
         self.output: list[Line] = []
@@ -145,7 +152,7 @@ class Hosted:
         self.exit_code: int | None = None
         self.reachable = True
         self._known: set[tuple[str, str]] = set()
-        self._sessions: dict[int, Session] = {}
+        self._lines: dict[int, _Line] = {}
         self._inbox: list[Action] = []
         self._held: list[Action] | None = None
         """What it did at an instant that the run has not reached yet."""
@@ -235,10 +242,10 @@ class Hosted:
     def link_down(self) -> None:
         """Cuts all its connections; new ones are refused until `link_up`."""
         self.reachable = False
-        for number, session in list(self._sessions.items()):
+        lines, self._lines = self._lines, {}
+        for number, line in lines.items():
             self._post(HUNG_UP, number)
-            session.lost()
-        self._sessions.clear()
+            line.session.lost()
 
     def link_up(self) -> None:
         """Lets it connect again."""
@@ -313,17 +320,17 @@ class Hosted:
     def _take(self, actions: list[Action]) -> None:
         for kind, number, data in actions:
             if kind == SENT:
-                session = self._sessions.get(number)
-                if session is not None:
-                    session.feed(data)
+                line = self._lines.get(number)
+                if line is not None:
+                    line.up(functools.partial(line.session.feed, data))
             elif kind == PRINTED:
                 self._print(number, data)
             elif kind == CONNECT:
                 self._connect(number)
             elif kind == CLOSED:
-                session = self._sessions.pop(number, None)
-                if session is not None:
-                    session.lost()
+                line = self._lines.pop(number, None)
+                if line is not None:
+                    line.up(line.session.lost)
             elif kind == FOUND:
                 finding = json.loads(data)
                 self._find(finding["kind"], finding["text"], finding["time_ns"])
@@ -349,17 +356,22 @@ class Hosted:
             self._post(REFUSED, number)
             return
 
+        up = down = _at_once
+        if self.link is not None:
+            seed = f"{self._settings['seed']}/{number}"
+            below, above = ways(self.clock, self.link, seed)
+            up, down = above.carry, below.carry
+
         def send(data: bytes) -> None:
-            self._post(ARRIVED, number, data)
+            down(functools.partial(self._post_to, number, ARRIVED, data))
 
         def hang_up() -> None:
-            self._sessions.pop(number, None)
-            self._post(HUNG_UP, number)
+            down(functools.partial(self._hang_up, number))
 
         def found(kind: str, text: str) -> None:
             self._find(kind, text, self._ensemble.now_ns())
 
-        self._sessions[number] = Session(
+        session = Session(
             self.bus,
             self.clock,
             send=send,
@@ -367,7 +379,17 @@ class Hosted:
             found=found,
             connected=lambda client_id: self.clients.setdefault(client_id),
         )
-        self._post(ACCEPTED, number)
+        self._lines[number] = _Line(session, up)
+        # There and back, before it counts as connected.
+        up(lambda: down(functools.partial(self._post_to, number, ACCEPTED)))
+
+    def _post_to(self, number: int, kind: int, data: bytes = b"") -> None:
+        if number in self._lines:
+            self._post(kind, number, data)
+
+    def _hang_up(self, number: int) -> None:
+        if self._lines.pop(number, None) is not None:
+            self._post(HUNG_UP, number)
 
     def _post(self, kind: int, number: int, data: bytes = b"") -> None:
         """Puts something into what it is told next."""
@@ -397,10 +419,22 @@ class Hosted:
         self._process.end()
         if self in self._ensemble.members:
             self._ensemble.members.remove(self)
-        sessions, self._sessions = self._sessions, {}
-        for session in sessions.values():
-            session.lost()
+        lines, self._lines = self._lines, {}
+        for line in lines.values():
+            line.up(line.session.lost)
         self._ensemble.rearm()
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A connection of the program: the broker's end, and the way there."""
+
+    session: Session
+    up: Callable[[Callable[[], object]], object]
+
+
+def _at_once(action: Callable[[], object]) -> object:
+    return action()
 
 
 _TELLING = {SENT, CONNECT, CLOSED, EXITED, FOUND}

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from playground import __version__
@@ -31,6 +32,7 @@ from playground.run.result import (
 )
 from playground.run.simulation import Course, simulate
 from playground.run.telling import junit, markdown
+from playground.run.venue import Venue
 from playground.scenario import Scenario, Setup, dump, moved
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "RESULT",
     "KpiResult",
     "Result",
+    "Venue",
     "check_folder",
     "judge",
     "judge_limit",
@@ -57,8 +60,11 @@ def run(
     scenario: Scenario,
     *,
     out: Path | str | None = None,
-    transport: str = "local",
+    transport: str | None = None,
     speed: float = 1.0,
+    broker: str | None = None,
+    clients: Sequence[str] = (),
+    deadline_s: float = 10.0,
 ) -> Result:
     """Runs a scenario, in virtual time on the local bus by default.
 
@@ -67,21 +73,36 @@ def run(
         out: Folder of the results, by default ``runs/NAME``. It is written as
             a whole or not at all; results of an earlier run are replaced.
         transport: ``local``, ``lockstep`` (a broker in virtual time) or
-            ``realtime`` (a broker in wall time).
+            ``realtime`` (a broker in wall time); by default what the scenario says.
         speed: Seconds of plant time in a second of wall time, of ``realtime``.
+        broker: URL of the broker of ``lockstep`` and ``realtime``; by default one
+            is started.
+        clients: Client ids that answer the ticks of ``lockstep``, besides those
+            that the scenario names.
+        deadline_s: Wall seconds that these have to answer.
 
     Raises:
         DocumentError: The scenario is wrong.
-        PlaygroundError: The folder holds something else.
+        PlaygroundError: The folder holds something else, or these arguments
+            contradict each other.
+        ClientSilent: A client of ``lockstep`` did not answer.
+        ConnectionFailed: The broker cannot be reached.
     """
     setup = scenario.prepare()
+    venue = Venue(
+        transport=scenario.transport if transport is None else transport,
+        speed=speed,
+        broker=broker,
+        clients=tuple(dict.fromkeys((*scenario.clients, *clients))),
+        deadline_s=deadline_s,
+    )
     folder = Path("runs") / scenario.name if out is None else Path(out)
     check_folder(folder)
     # Named before it is made: an interruption may come at any line.
     half = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     try:
         _make(half, folder)
-        result = _run_into(setup, half, folder, transport, speed)
+        result = _run_into(setup, half, folder, venue)
         _put(half, folder)
     finally:
         shutil.rmtree(half, ignore_errors=True)
@@ -127,19 +148,17 @@ def _put(half: Path, folder: Path) -> None:
         shutil.rmtree(earlier, ignore_errors=True)
 
 
-def _run_into(
-    setup: Setup, half: Path, folder: Path, transport: str, speed: float
-) -> Result:
+def _run_into(setup: Setup, half: Path, folder: Path, venue: Venue) -> Result:
     scenario = setup.scenario
     resolved = moved(scenario, folder.resolve())
     began = time.perf_counter()
-    recording, course = _record(setup, half / RECORDING, transport, speed)
+    recording, course = _record(setup, half / RECORDING, venue)
     wall_s = time.perf_counter() - began
     baseline = {}
     if setup.baseline is not None:
         other = setup.baseline.prepare()
         (half / BASELINE).mkdir()
-        before, _ = _record(other, half / BASELINE / RECORDING, transport, speed)
+        before, _ = _record(other, half / BASELINE / RECORDING, venue)
         baseline = {kpi.name: kpi.value for kpi in judge(other, before)[1]}
     checks, kpis = judge(setup, recording, baseline=baseline)
     checks = (*course.found, *checks)
@@ -155,6 +174,8 @@ def _run_into(
         wall_s=wall_s,
         seed=scenario.seed,
         folder=folder,
+        transport=venue.transport,
+        lateness_s=course.lateness_s,
     )
     comment = (
         f"What was run, defaults written out; playground {__version__}.\n"
@@ -167,9 +188,7 @@ def _run_into(
     return result
 
 
-def _record(
-    setup: Setup, path: Path, transport: str, speed: float
-) -> tuple[Recording, Course]:
+def _record(setup: Setup, path: Path, venue: Venue) -> tuple[Recording, Course]:
     metadata = {
         "start_ns": setup.start_ns,
         "end_ns": setup.start_ns + round(setup.duration_s * 1e9),
@@ -177,10 +196,10 @@ def _record(
         "files": dict(setup.files),
         "key": key_of(setup),
         "session": "simulated",
-        "transport": transport,
+        "transport": venue.transport,
     }
     with RecordingWriter(path, metadata=metadata, journal=False) as writer:
-        course = simulate(setup, writer, transport=transport, speed=speed)
+        course = simulate(setup, writer, venue=venue)
     return Recording.open(path), course
 
 

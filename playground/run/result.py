@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ class Result:
         wall_s: Seconds it took; never part of a comparison.
         seed: Of the run.
         folder: Where it was written.
+        transport: Where the parts met.
+        lateness_s: Wall seconds by which the events of a realtime run were late:
+            ``p50``, ``p99`` and ``max``; None in virtual time.
     """
 
     scenario: str
@@ -68,6 +72,8 @@ class Result:
     seed: int
     folder: Path
     events: tuple[tuple[float, str], ...] = ()
+    transport: str = "local"
+    lateness_s: Mapping[str, float] | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -91,6 +97,12 @@ class Result:
             f"{say_seconds(self.duration_s)} of plant time in {self.wall_s:.2f} s, "
             f"{self.messages:,} messages, seed {self.seed}",
         ]
+        if self.lateness_s is not None:
+            late = {name: f"{1e3 * s:.1f} ms" for name, s in self.lateness_s.items()}
+            lines.append(
+                f"events late by {late['p50']} (half of them), at most {late['p99']} "
+                f"(99 %), {late['max']} (all)"
+            )
         for check in self.checks:
             margin = f"margin {figure(check.margin, check.unit)}"
             parts = [check.name] if check.margin is None else [check.name, margin]
@@ -124,6 +136,8 @@ class Result:
             "checks": [asdict(check) for check in self.checks],
             "kpis": [asdict(kpi) for kpi in self.kpis],
             "events": [{"at_s": at_s, "text": text} for at_s, text in self.events],
+            "transport": self.transport,
+            "lateness_s": self.lateness_s,
             "wall_s": self.wall_s,
             "version": __version__,
         }

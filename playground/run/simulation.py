@@ -6,25 +6,28 @@ import contextlib
 import gc
 import hashlib
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from playground.bus import Bus, Connection, LocalBus, OnMessage
+from playground.bus import Bus, Connection, LocalBus
 from playground.checks import CheckResult
 from playground.clock import Phase, VirtualClock
 from playground.controllers.loop import ControlLoop
 from playground.errors import PlaygroundError
 from playground.faults import Fault, FaultyBus
+from playground.link import LinkedBus
 from playground.message import Message
 from playground.plants.device import Device
 from playground.recording import Recording, RecordingWriter
 from playground.run.events import Events
+from playground.run.venue import Venue, lateness_of, meeting
 from playground.scenario import Disturbance, Replayed, Setup
 
 _RECORDED = ("publish", "will")
+LOCAL = Venue()
 
 
 class _Log:
@@ -42,33 +45,6 @@ class _Log:
         self.taken.clear()
 
 
-@contextlib.contextmanager
-def _meeting_place(
-    setup: Setup, transport: str, speed: float
-) -> Iterator[
-    tuple[VirtualClock, Bus, Callable[[OnMessage], None], Callable[[], None]]
-]:
-    """Opens clock and bus, and says how to observe it and how to end."""
-    if transport == "local":
-        # Without the modules of the brokers, which take a quarter of a second.
-        clock = VirtualClock(setup.start_ns)
-        bus = LocalBus(clock)
-        yield clock, bus, bus.observe, lambda: None
-        return
-    from playground import transport as transports
-
-    if transport == "lockstep":
-        place = transports.lockstep(setup.start_ns)
-    elif transport == "realtime":
-        place = transports.realtime(setup.start_ns, speed=speed)
-    else:
-        raise PlaygroundError(
-            f"There is no transport {transport!r}.", "write local, lockstep or realtime"
-        )
-    with place as opened:
-        yield opened.clock, opened.bus, opened.observe, opened.finish
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
     """What happened in a run besides its messages.
@@ -76,26 +52,27 @@ class Course:
     Attributes:
         found: What was found about hosted programs, as failed checks.
         events: When each event happened, seconds, and what it was.
+        lateness_s: Wall seconds by which events of a realtime run were late:
+            ``p50``, ``p99``, ``max``; None in virtual time.
     """
 
     found: tuple[CheckResult, ...]
     events: tuple[tuple[float, str], ...]
+    lateness_s: Mapping[str, float] | None = None
 
 
 def simulate(
     setup: Setup,
     writer: RecordingWriter,
     *,
-    transport: str = "local",
-    speed: float = 1.0,
+    venue: Venue = LOCAL,
 ) -> Course:
     """Lets the parts meet until the run is over; all they publish is written.
 
     Args:
         setup: The parts.
         writer: Takes the log.
-        transport: ``local``, ``lockstep`` or ``realtime``.
-        speed: Of ``realtime``.
+        venue: Where they meet; by default in memory.
 
     Returns:
         What happened on the way.
@@ -106,23 +83,25 @@ def simulate(
     scenario = setup.scenario
     log = _Log(writer)
     with (
-        _meeting_place(setup, transport, speed) as (clock, bus, observe, finish),
+        meeting(venue, setup.start_ns) as (clock, bus, observe, finish),
         contextlib.ExitStack() as hosted,
     ):
         observe(log.observe)
         faulty = None
-        meeting: Bus = bus
+        within: Bus = bus
         if any(isinstance(event.action, Fault) for event in setup.events):
-            meeting = faulty = FaultyBus(bus, clock, seed=_seed(scenario.seed, -1))
+            within = faulty = FaultyBus(bus, clock, seed=_seed(scenario.seed, -1))
+        if setup.links:
+            within = LinkedBus(within, clock, setup.links, seed=scenario.seed)
         outside = bus.connect("scenario")
         for kept in setup.retained:
             outside.publish(kept.topic, kept.payload.encode(), retain=True)
-        Device(setup.plant, meeting, clock, seed=scenario.seed)
+        Device(setup.plant, within, clock, seed=scenario.seed)
         for number, (client_id, controller) in enumerate(setup.controllers):
             ControlLoop(
                 controller,
                 setup.signals,
-                meeting,
+                within,
                 clock,
                 seed=_seed(scenario.seed, number),
                 client_id=client_id,
@@ -153,7 +132,11 @@ def simulate(
             for finding in program.findings
             if finding.is_mistake
         )
-        return Course(found=found, events=tuple(events.happened))
+        return Course(
+            found=found,
+            events=tuple(events.happened),
+            lateness_s=lateness_of(clock),
+        )
 
 
 def _host(
@@ -164,8 +147,10 @@ def _host(
         return {}
     if not isinstance(bus, LocalBus):
         raise PlaygroundError(
-            "The programs of a scenario take part on the transport local only.",
-            "leave --transport out; outside, start them yourself",
+            "The programs of a scenario run in virtual time; the transport realtime "
+            "has none.",
+            "leave 'programs' out and start them yourself, against the broker that "
+            "--broker names; or use the transport local or lockstep",
         )
     from playground.host import Hosted
 
@@ -181,6 +166,7 @@ def _host(
                 env=program.env,
                 timezone=program.timezone,
                 start_s=program.start_s,
+                link=setup.links.get(program.name, setup.links.get("*")),
             )
         )
         for program in setup.programs

@@ -83,6 +83,23 @@ class ProgramEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEntry:
+    """What the link between a client and the bus does to what passes.
+
+    Attributes:
+        latency: Shortest time on the way.
+        jitter: Longest time added to it, by chance.
+        loss: Share of the messages that get lost, ``1 %``.
+        retry: How much later what QoS 1 or 2 has lost is sent again.
+    """
+
+    latency: str = "0s"
+    jitter: str = "0s"
+    loss: str | float = 0.0
+    retry: str = "1s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KpiEntry:
     """What stands below ``kpis:``.
 
@@ -139,6 +156,11 @@ class Scenario:
         controllers: Names, or ``{name: parameters}``, in the order in which
             they decide.
         programs: Unmodified MQTT programs that take part.
+        links: Latency, jitter and loss between a client and the bus, by client
+            id: ``plant``, a controller's or program's name, ``"*"`` for all others.
+        transport: Where the parts meet: in memory, on a broker in virtual time, or
+            on a broker in real time.
+        clients: Client ids of programs outside that answer the ticks of lockstep.
         start: Calendar instant of second 0, ISO 8601.
         warm_up: First part of the run, which no check and no KPI judges.
         seed: Of all that is random.
@@ -163,6 +185,9 @@ class Scenario:
     signals: str | None = None
     controllers: list[str | Mapping[str, Any]] = field(default_factory=list)
     programs: list[ProgramEntry] = field(default_factory=list)
+    links: Mapping[str, LinkEntry] = field(default_factory=dict)
+    transport: Literal["local", "lockstep", "realtime"] = "local"
+    clients: list[str] = field(default_factory=list)
     start: str = "2026-01-01T00:00:00Z"
     warm_up: str = "0s"
     seed: int = 0
@@ -214,6 +239,7 @@ class Scenario:
 
 _PARTS: dict[str, Any] = {
     "programs": list[ProgramEntry],
+    "links": Mapping[str, LinkEntry],
     "events": list[EventEntry],
     "checks": list[CheckEntry],
     "kpis": KpiEntry,
@@ -227,7 +253,14 @@ def _is_raw(entry: Any) -> bool:
     return isinstance(entry, list) and any(isinstance(e, Mapping) for e in entry)
 
 
-_SPARSE = (CheckEntry, EventEntry, FaultEntry, PublishEntry, ProgramEntry)
+_SPARSE = (
+    CheckEntry,
+    EventEntry,
+    FaultEntry,
+    LinkEntry,
+    PublishEntry,
+    ProgramEntry,
+)
 """Of these only what was written is written out again."""
 
 

@@ -11,6 +11,7 @@ from playground.controllers import Controller
 from playground.expression import Expression
 from playground.faults import Fault
 from playground.kpis import Kpi, Limit
+from playground.link import Link
 from playground.plants import Plant
 from playground.scenario.entries import PublishEntry, Scenario
 from playground.signals import Signal, Signals
@@ -87,6 +88,7 @@ class Setup:
         signals: Meaning of all topics.
         controllers: Client id and controller, in order.
         programs: Unmodified MQTT programs.
+        links: How clients are connected, by client id; ``*`` for all others.
         start_ns: Instant of second 0, nanoseconds since 1970 UTC.
         duration_s: How long the run lasts.
         warm_up_s: What is not judged.
@@ -107,6 +109,7 @@ class Setup:
     signals: Signals
     controllers: tuple[tuple[str, Controller], ...]
     programs: tuple[Program, ...]
+    links: Mapping[str, Link]
     start_ns: int
     duration_s: float
     warm_up_s: float

@@ -22,12 +22,14 @@ from playground.errors import PlaygroundError, closest
 from playground.expression import parse
 from playground.faults import read_fault
 from playground.kpis import Kpi, Limit, read_kpi, read_limit
+from playground.link import Link
 from playground.message import check_filter, check_topic
 from playground.parameters import build, load_class
 from playground.plants import plant_class
 from playground.quantity import quantity, seconds
 from playground.scenario.entries import (
     EventEntry,
+    LinkEntry,
     ProgramEntry,
     PublishEntry,
     Scenario,
@@ -109,6 +111,7 @@ class Preparation:
         disturbances, replayed = self._disturbances(signals)
         self.clients = {"plant", *(name for name, _ in controllers)}
         self.clients.update(program.name for program in programs)
+        links = self._links()
         events = self._events(signals)
         checks = self._checks(signals)
         baseline = self._baseline()
@@ -121,6 +124,7 @@ class Preparation:
             signals=signals,
             controllers=controllers,
             programs=programs,
+            links=links,
             start_ns=start_ns,
             duration_s=duration_s,
             warm_up_s=warm_up_s,
@@ -299,6 +303,24 @@ class Preparation:
             timezone=entry.timezone,
             env=dict(entry.env),
         )
+
+    def _links(self) -> dict[str, Link]:
+        made = {}
+        for client_id, entry in self.scenario.links.items():
+            place: Place = ("links", client_id)
+            if client_id != "*" and client_id not in self.clients:
+                self._wrong(
+                    place,
+                    f"There is no client {client_id!r}."
+                    f"{closest(client_id, self.clients)}",
+                    f"clients of this run: {', '.join(sorted(self.clients))}; "
+                    '"*" is for all that are not named',
+                )
+                continue
+            link = self._attempt(place, _link, entry)
+            if link is not None:
+                made[client_id] = link
+        return made
 
     def _initial(
         self, signals: Signals
@@ -569,6 +591,15 @@ class Preparation:
                 "add 'baseline: {controllers: […]}', or write the limit as a number",
             )
         return one
+
+
+def _link(entry: LinkEntry) -> Link:
+    return Link(
+        latency_s=seconds(entry.latency),
+        jitter_s=seconds(entry.jitter),
+        loss=quantity(entry.loss, "1"),
+        retry_s=seconds(entry.retry),
+    )
 
 
 def _same_signals(plant: Any, extra: Signals, name: str) -> None:
