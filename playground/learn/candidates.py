@@ -215,10 +215,10 @@ CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "network": (
         {"decay": 10.0, "noise": 0.1, "na": 4, "nb": 8, "hidden": 12},
-        {"memory": 4, "na": 2, "nb": 2},
-        {"na": 6, "nb": 6, "noise": 0.1, "decay": 5.0},
-        {"filters": [3, 10, 40, 200], "na": 2, "nb": 2, "decay": 3.0},
+        {"memory": 4, "na": 2, "nb": 4, "hidden": 40},
         {},
+        {"memory": 4, "na": 2, "nb": 2},
+        {"filters": [3, 10, 40, 200], "na": 2, "nb": 2, "decay": 3.0},
     ),
     "filter bank": ({}, {"decay": 3.0, "hidden": 16}, {"decay": 10.0}),
     "boosting": ({}, {"straight": False}),

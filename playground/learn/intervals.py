@@ -19,7 +19,7 @@ COVERAGE = 0.9
 LEADS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Steps since the beginning at which a new width begins."""
 FEWEST_BLOCKS = 10
-"""Below this the width is that of all lead times and counts as uncalibrated."""
+"""With fewer the width is one for all lead times, and counts as uncalibrated."""
 
 
 def calibrated(
@@ -45,10 +45,6 @@ def calibrated(
         w / (floor + (s if enough else 0.0)) for w, s in zip(wrong, spread, strict=True)
     ]
     whole = np.quantile(np.vstack(relative), COVERAGE, axis=0)
-    if not enough:
-        # A new stretch differs from the few seen by as much as they differ.
-        each = np.array([np.quantile(r, COVERAGE, axis=0) for r in relative])
-        whole = np.maximum(whole, each.mean(axis=0) + each.std(axis=0))
     for number, first in enumerate(LEADS):
         last = LEADS[number + 1] if number + 1 < len(LEADS) else None
         parts = [r[first - 1 : None if last is None else last - 1] for r in relative]
@@ -58,9 +54,8 @@ def calibrated(
         else:
             factor[number] = np.quantile(rows, COVERAGE, axis=0)
     if not enough:
-        # With few blocks a lead time has few independent errors: never below
-        # what all of them together say.
-        factor = np.maximum(factor, whole)
+        # With few blocks a lead time has too few independent errors.
+        factor[:] = whole
     # The longer ahead, the less is known.
     factor = np.maximum.accumulate(factor, axis=0)
     arrays = {

@@ -20,11 +20,11 @@ from playground.learn.candidates import Candidate, geometric_mean
 Array = npt.NDArray[np.float64]
 
 PER_FAMILY = 2
-FAR_BEHIND = 1.7
+FAR_BEHIND = 3.0
 """Times the error of the best candidate: worse ones have no say."""
-PULL = 1.0
-"""Strength of the pull towards equal weights, in squared errors of the best."""
-MEMBERS = 6
+PULLS = (0.3, 1.0, 3.0, 10.0, 100.0)
+"""Strengths of the pull towards equal weights, in squared errors of the best."""
+MEMBERS = 8
 """More members would cost more time per step than they are worth."""
 
 
@@ -103,24 +103,53 @@ def _weights(
     weights = np.zeros((len(race), true.shape[1]))
     # A few thousand rows say as much about a handful of weights as all do.
     thin = slice(None, None, max(1, len(true) // 4000))
-    fold = owner[thin]
     for k in range(true.shape[1]):
-        best = min(race[m].errors[k] for m in allowed)
-        able = [m for m in allowed if race[m].errors[k] <= FAR_BEHIND * best]
-        wrong = np.stack([answers[m][thin, k] - true[thin, k] for m in able], axis=1)
-        # Each fold counts alike, however hard it is for everyone.
-        for number in np.unique(fold):
-            rows = fold == number
-            least = np.sqrt((wrong[rows] ** 2).mean(axis=0)).min()
-            wrong[rows] /= max(float(least), 1e-6) * np.sqrt(rows.sum())
-        # With weights that sum up to 1 the error of the mean is the mean error.
-        count = len(able)
-        pull = np.sqrt(PULL * len(np.unique(fold)))
-        system = np.vstack([wrong, pull * np.eye(count), 1e4 * np.ones((1, count))])
-        target = np.concatenate(
-            [np.zeros(len(wrong)), np.full(count, pull / count), [1e4]]
-        )
-        found, _ = nnls(system, target)
-        found[found < 0.04] = 0.0
-        weights[able, k] = found / found.sum()
+        wrong = np.stack([answers[m][thin, k] - true[thin, k] for m in allowed], axis=1)
+        by_fold = [wrong[owner[thin] == number] for number in np.unique(owner)]
+        weights[list(allowed), k] = _weighed(by_fold, _chosen_pull(by_fold))
     return weights
+
+
+def _chosen_pull(by_fold: Sequence[Array]) -> float:
+    """Chooses how equal weights are, by folds that took no part in weighing."""
+    errors = []
+    for pull in PULLS:
+        each = []
+        for out, fold in enumerate(by_fold):
+            rest = [f for number, f in enumerate(by_fold) if number != out]
+            each.append(_rms(fold @ _weighed(rest, pull)))
+        errors.append(float(np.exp(np.mean(np.log(np.maximum(each, 1e-9))))))
+    return PULLS[int(np.argmin(errors))]
+
+
+def _weighed(by_fold: Sequence[Array], pull: float) -> Array:
+    """Finds weights that sum up to 1.
+
+    Args:
+        by_fold: Errors of the candidates, rows × candidates, per fold.
+        pull: Strength of the pull towards equal weights.
+    """
+    least = [np.maximum(np.sqrt((f**2).mean(axis=0)), 1e-6) for f in by_fold]
+    own = np.exp(np.mean(np.log(least), axis=0))
+    able = np.flatnonzero(own <= FAR_BEHIND * own.min())
+    # Each fold counts alike, however hard it is for everyone.
+    wrong = np.vstack(
+        [
+            f[:, able] / (low[able].min() * np.sqrt(len(f)))
+            for f, low in zip(by_fold, least, strict=True)
+        ]
+    )
+    # With weights that sum up to 1 the error of the mean is the mean error.
+    count = len(able)
+    tie = np.sqrt(pull * len(by_fold))
+    system = np.vstack([wrong, tie * np.eye(count), 1e4 * np.ones((1, count))])
+    target = np.concatenate([np.zeros(len(wrong)), np.full(count, tie / count), [1e4]])
+    found, _ = nnls(system, target)
+    found[found < 0.04] = 0.0
+    weights = np.zeros(len(own))
+    weights[able] = found / found.sum()
+    return weights
+
+
+def _rms(wrong: Array) -> float:
+    return float(np.sqrt(np.mean(wrong**2)))

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from playground.learn import OutputError, judge, learn_segments
 from playground.learn.candidates import Candidate
 from playground.learn.dataset import Segment, Series, ordered, segments_of, unbroken
+from playground.learn.learn import judged as completed
 from playground.model import save_model
 from playground.plants.learned import LearnedPlant
 from playground.quantity import seconds
@@ -291,9 +292,10 @@ def altherma() -> Task:
 TASKS = {"tclab": tclab, "nist": nist, "rse": rse, "altherma": altherma}
 
 
-def judged(
-    plant: LearnedPlant, task: Task
-) -> dict[str, tuple[list[OutputError], float, list[float]]]:
+Table = dict[str, tuple[list[OutputError], float, list[float]]]
+
+
+def judged(plant: LearnedPlant, task: Task) -> Table:
     """Runs a plant free over each test set of a task.
 
     Returns:
@@ -321,8 +323,8 @@ def judged(
     return answers
 
 
-def print_task(task: Task, plant: LearnedPlant, seconds: float) -> None:
-    """Prints the rows of a task."""
+def print_task(task: Task, plant: LearnedPlant, seconds: float) -> Table:
+    """Prints the rows of a task, and returns them; see `judged`."""
     families = ", ".join(str(m["family"]) for m in plant.model.members)
     print(f"\n{task.name}: learned in {seconds:.0f} s of wall time: {families}")
     if plant.unusable:
@@ -336,7 +338,8 @@ def print_task(task: Task, plant: LearnedPlant, seconds: float) -> None:
         return "-" if value is None else f"{value:.3f}"
 
     main = next(iter(task.test))
-    for name, (errors, outside, covered) in judged(plant, task).items():
+    table = judged(plant, task)
+    for name, (errors, outside, covered) in table.items():
         for k, e in enumerate(errors):
             limits = [
                 row[k] if name == main and k < len(row) else None
@@ -348,6 +351,7 @@ def print_task(task: Task, plant: LearnedPlant, seconds: float) -> None:
                 + f" {e.persistence / e.spread:>8.3f} {e.train_mean / e.spread:>6.3f} "
                 f"{covered[k]:>8.0%} {outside:>8.0%}"
             )
+    return table
 
 
 def main() -> None:
@@ -379,6 +383,9 @@ def main() -> None:
             jobs=options.jobs,
             progress=progress,
         )
+        # As `learn` does with what it holds back: what is worse there than its
+        # mean is marked unusable, and nothing else is decided by it.
+        model = completed(model, next(iter(task.test.values())))
         took = time.perf_counter() - start
         if options.save is not None:
             save_model(model, options.save / name, overwrite=True)
