@@ -115,8 +115,9 @@ def test_bytes_that_are_no_utf8_come_through(bring):
     ],
 )
 def test_a_bad_row_is_named_and_nothing_is_left(bring, tmp_path, row, words):
-    with pytest.raises(FileFormatError, match=words):
+    with pytest.raises(FileFormatError, match=words) as error:
         bring("a,1.5,0,False,1767225600.0,0\r\n" + row + "\r\n")
+    assert error.value.fix
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.csv"]
 
 
@@ -310,8 +311,9 @@ def test_semicolons_and_tabs_separate_too(bring):
     ],
 )
 def test_a_bad_table_is_refused_with_the_row(bring, tmp_path, text, words):
-    with pytest.raises(FileFormatError, match=words):
+    with pytest.raises(FileFormatError, match=words) as error:
         bring(text)
+    assert error.value.fix
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.csv"]
 
 
@@ -321,8 +323,9 @@ def test_a_table_without_time_lists_its_columns(bring):
 
 
 def test_a_broken_parquet_file_is_refused(bring):
-    with pytest.raises(FileFormatError, match="not a Parquet file"):
+    with pytest.raises(FileFormatError, match="not a Parquet file") as error:
         bring(b"PAR1 nonsense", "in.parquet")
+    assert error.value.fix
 
 
 def test_a_missing_file_is_named_with_the_nearest(tmp_path: Path):

@@ -377,8 +377,9 @@ def test_messages_out_of_order_are_sorted_and_it_is_said(tmp_path):
 )
 def test_bad_files_are_refused_with_the_line(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
-    with pytest.raises(FileFormatError, match=words):
+    with pytest.raises(FileFormatError, match=words) as error:
         import_file(tmp_path / name, tmp_path / "o.parquet")
+    assert error.value.fix
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 

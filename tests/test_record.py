@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -482,7 +483,7 @@ def test_a_recorder_that_was_not_started_cannot_be_stopped(tmp_path: Path):
 
 
 def test_nothing_the_broker_accepted_is_lost_when_the_recorder_is_killed(
-    mosquitto, tmp_path
+    mosquitto, tmp_path, eventually
 ):
     """QoS 1, written to the disk before it is acknowledged, a session that stays."""
     path = tmp_path / "a.parquet"
@@ -507,8 +508,7 @@ def test_nothing_the_broker_accepted_is_lost_when_the_recorder_is_killed(
             publisher.flush()
             journal = path.with_name(path.name + ".journal")
             last = b"%d" % (sent - 1)
-            while last not in journal.read_bytes():
-                assert process.poll() is None
+            eventually(partial(_holds, journal, last), within_s=60)
             process.terminate()
         process.wait(30)
         process.stderr.close()
@@ -533,6 +533,10 @@ def test_nothing_the_broker_accepted_is_lost_when_the_recorder_is_killed(
     )
     assert not again.session_present
     again.disconnect(forget=True)
+
+
+def _holds(path: Path, what: bytes) -> bool:
+    return what in path.read_bytes()
 
 
 def test_a_durable_recording_needs_a_name_that_stays():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
+import random
 import struct
 import sys
 import threading
@@ -132,6 +135,39 @@ def test_a_recording_larger_than_a_row_group_and_a_block_survives(
     assert list(recording.messages()) == rows
     again = write(tmp_path / "s.parquet", rows, journal=False)
     assert again.sha256 == recording.sha256 == content_hash(rows)
+
+
+def test_a_higher_level_of_compression_is_used_only_where_it_gains_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    real = sealing.level_of_compression
+
+    def choose(sample: pa.Buffer) -> int:
+        chosen.append(real(sample))
+        return chosen[-1]
+
+    draw = random.Random(1).uniform
+    noise = [b'{"a":%.3f,"b":%.3f}' % (draw(0, 999), draw(0, 999)) for _ in range(9000)]
+    slow = [
+        json.dumps(
+            {"at": 1_769_224_800.5 + n / 100}
+            | {f"U{k}": round(200 + math.sin(n / 50_000 + k), 2) for k in range(7)}
+        ).encode()
+        for n in range(9000)
+    ]
+    for payloads in (noise, slow):
+        rows = [Message(START + n, "t", text) for n, text in enumerate(payloads)]
+        sizes = []
+        for level in (choose, lambda sample: 3):
+            with monkeypatch.context() as patched:
+                patched.setattr(sealing, "level_of_compression", level)
+                options = {"journal": False, "overwrite": True}
+                recording = write(tmp_path / "r.parquet", rows, **options)
+            assert list(recording.messages()) == rows
+            sizes.append(recording.parts[0].size)
+        assert sizes[0] <= 1.02 * sizes[1]
+    assert chosen == [1, 3]
 
 
 def test_the_schema_is_the_contract(tmp_path: Path) -> None:
@@ -849,6 +885,40 @@ def test_a_file_that_is_no_recording_is_refused_with_the_reason(
         Recording.open(path)
     assert caught.value.exit_code is ExitCode.USAGE
     assert str(path) in str(caught.value)
+    assert caught.value.fix
+
+
+class _Locked:
+    """A file system that answers as the system does without the right to read."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def open_input_file(self, path: str) -> None:
+        why = f"Failed to open local file. Detail: [errno {self.number}]"
+        raise OSError(self.number, why)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, r"cannot be read: Permission denied\.\n  fix: .*chmod u\+r"),
+        (errno.EIO, r"cannot be read: Input/output error\.\n  fix: .*the disk"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_with_the_system_s_reason(
+    number: int, said: str
+) -> None:
+    with pytest.raises(FileFormatError, match=said):
+        sealed_module.SealedFile("lab.parquet", _Locked(number))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "r.parquet", some(1))
+    (tmp_path / "r.parquet").chmod(0)
+    with pytest.raises(FileFormatError, match="Permission denied"):
+        Recording.open(tmp_path / "r.parquet")
 
 
 def test_a_misspelled_name_is_answered_with_the_nearest(tmp_path: Path) -> None:

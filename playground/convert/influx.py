@@ -116,7 +116,10 @@ def read_influx(path: Path, *, notes: list[str]) -> Iterator[Message]:
                 yield Message(time_ns, topic, said.encode("utf-8", "surrogateescape"))
         except (PlaygroundError, ValueError, binascii.Error) as error:
             problem = error.problem if isinstance(error, PlaygroundError) else error
-            raise FileFormatError(f"{path}:{number}: {problem}") from error
+            raise FileFormatError(
+                f"{path}:{number}: {problem}",
+                "write 'measurement,tag=value field=1 1767225600000000000'",
+            ) from error
     if foreign:
         notes.append(
             f"{foreign} lines of another program: each field became a topic "

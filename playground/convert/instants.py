@@ -88,7 +88,8 @@ def to_instants(
         return _texts(column.cast(pa.string()), name, start_ns, notes)
     raise FileFormatError(
         f"Column {name!r} is of type {kind}; a time is a timestamp, a number of "
-        "seconds, or ISO 8601 text."
+        "seconds, or ISO 8601 text.",
+        "write the times in one of these ways, in a column named 'time'",
     )
 
 

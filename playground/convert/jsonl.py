@@ -35,6 +35,9 @@ _KEYS = (
 )
 
 
+_EXAMPLE = '{"time": "2026-01-01T00:00:00Z", "topic": "a", "payload": "21.5"}'
+
+
 def write_jsonl(messages: Iterable[Message], file: IO[str]) -> int:
     """Writes messages; returns how many."""
     count = 0
@@ -87,12 +90,14 @@ def read_jsonl(path: Path, *, notes: list[str]) -> Iterator[Message]:
                         f"{path}:{number}: {error.problem}", error.fix
                     ) from error
                 except (ValueError, TypeError, binascii.Error) as error:
-                    raise FileFormatError(f"{path}:{number}: {error}.") from error
+                    raise FileFormatError(
+                        f"{path}:{number}: {error}.", f"write {_EXAMPLE}"
+                    ) from error
 
 
 def _message(entry: Any) -> Message:
     if not isinstance(entry, dict):
-        raise PlaygroundError("the line is not a JSON object.")
+        raise PlaygroundError("the line is not a JSON object.", f"write {_EXAMPLE}")
     for key in entry:
         if key not in _KEYS:
             raise PlaygroundError(
@@ -101,13 +106,16 @@ def _message(entry: Any) -> Message:
             )
     for key in ("time", "topic"):
         if key not in entry:
-            raise PlaygroundError(f"the key {key!r} is missing.")
+            raise PlaygroundError(f"the key {key!r} is missing.", f"write {_EXAMPLE}")
     kind = entry.get("kind", "publish")
     if kind not in KINDS:
-        raise PlaygroundError(f"kind is {kind!r}.{closest(str(kind), KINDS)}")
+        raise PlaygroundError(
+            f"kind is {kind!r}.{closest(str(kind), KINDS)}",
+            f"kinds are {', '.join(KINDS)}",
+        )
     qos = entry.get("qos", 0)
     if qos not in (0, 1, 2):
-        raise PlaygroundError(f"QoS is {qos!r}; it must be 0, 1 or 2.")
+        raise PlaygroundError(f"QoS is {qos!r}.", "write 0, 1 or 2")
     if "payload_base64" in entry:
         payload = base64.b64decode(entry["payload_base64"], validate=True)
     else:

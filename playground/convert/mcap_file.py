@@ -143,7 +143,8 @@ def read_mcap(path: Path, *, notes: list[str]) -> Iterator[Message]:
                 )
     except (mcap.exceptions.McapError, ValueError, KeyError) as error:
         raise FileFormatError(
-            f"{path} is not a readable MCAP file: {error or type(error).__name__}."
+            f"{path} is not a readable MCAP file: {error or type(error).__name__}.",
+            "'mcap recover' of the MCAP tools saves what can be read of a damaged one",
         ) from error
     for encoding, count in left_out.items():
         notes.append(f"{count} messages in {encoding!r} were left out")

@@ -128,14 +128,18 @@ def import_file(
             if path.parent.is_dir()
             else [],
         )
-        raise FileFormatError(f"There is no file {path}.{near}")
+        raise FileFormatError(
+            f"There is no file {path}.{near}", "look after the spelling of the path"
+        )
     if format is not None and format not in FORMATS:
         raise PlaygroundError(
             f"{format!r} is not a format.{closest(format, FORMATS)}",
             f"write one of {', '.join(FORMATS)}",
         )
     if path.stat().st_size == 0:
-        raise FileFormatError(f"{path} is empty (0 bytes).")
+        raise FileFormatError(
+            f"{path} is empty (0 bytes).", "export or download it again"
+        )
     kind = format or detect_format(path)
     notes: list[str] = []
     with Output(target, overwrite=overwrite) as output:

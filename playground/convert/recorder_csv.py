@@ -44,7 +44,10 @@ def _rows(file: IO[str], path: Path) -> Iterator[tuple[int, list[str]]]:
             if row and not (reader.line_num == 1 and tuple(row) == HEADER):
                 yield reader.line_num, row
     except csv.Error as error:
-        raise FileFormatError(f"{path}:{reader.line_num}: not CSV: {error}.") from error
+        raise FileFormatError(
+            f"{path}:{reader.line_num}: not CSV: {error}.",
+            "look at that line in a text editor",
+        ) from error
 
 
 def _open(path: Path) -> IO[str]:
@@ -131,16 +134,17 @@ def _message(path: Path, line: int, row: list[str], *, is_encoded: bool) -> Mess
         time_ns = int((Decimal(time) * 10**9).to_integral_value())
         truth = _TRUTH[retain.strip().lower()]
         if qos not in ("0", "1", "2"):
-            raise FileFormatError(
-                f"{path}:{line}: QoS is {qos!r}; it must be 0, 1 or 2."
-            )
+            raise FileFormatError(f"{path}:{line}: QoS is {qos!r}.", "write 0, 1 or 2")
         payload = (
             base64.b64decode(text, validate=True)
             if is_encoded
             else text.encode("utf-8", "surrogateescape")
         )
     except UnicodeEncodeError as error:
-        raise FileFormatError(f"{path}:{line}: the topic is not UTF-8.") from error
+        raise FileFormatError(
+            f"{path}:{line}: the topic is not UTF-8.",
+            "topics are UTF-8 in MQTT; save the file in that encoding",
+        ) from error
     except binascii.Error as error:
         raise FileFormatError(
             f"{path}:{line}: the payload is not base64: {error}.",
@@ -148,11 +152,12 @@ def _message(path: Path, line: int, row: list[str], *, is_encoded: bool) -> Mess
         ) from error
     except (InvalidOperation, OverflowError, ValueError) as error:
         raise FileFormatError(
-            f"{path}:{line}: {time!r} is not a time in seconds since 1970."
+            f"{path}:{line}: {time!r} is not a time in seconds since 1970.",
+            "write for instance 1767225600.25",
         ) from error
     except KeyError as error:
         raise FileFormatError(
-            f"{path}:{line}: retain is {retain!r}; it must be True or False."
+            f"{path}:{line}: retain is {retain!r}.", "write True or False"
         ) from error
     except FileFormatError:
         raise

@@ -91,7 +91,10 @@ def read_parquet(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise FileFormatError(f"{path} is not a Parquet file: {error}.") from error
+        raise FileFormatError(
+            f"{path} is not a Parquet file: {error}.",
+            "say what it is, such as --format csv, or export it again",
+        ) from error
 
 
 def is_table(names: list[str]) -> bool:
@@ -235,13 +238,15 @@ def _qos(column: pa.Array) -> npt.NDArray[np.uint8]:
         numbers = pc.cast(column, pa.int64())
     except pa.ArrowInvalid as error:
         raise FileFormatError(
-            f"Column 'qos' holds something else than 0, 1 and 2: {error}."
+            f"Column 'qos' holds something else than 0, 1 and 2: {error}.",
+            "write 0, 1 or 2, or give the column another name",
         ) from error
     numbers = pc.fill_null(numbers, 0).to_numpy()
     wrong = np.flatnonzero((numbers < 0) | (numbers > 2))
     if len(wrong):
         raise FileFormatError(
-            f"Column 'qos' holds {numbers[wrong[0]]}; QoS is 0, 1 or 2."
+            f"Column 'qos' holds {numbers[wrong[0]]}; QoS is 0, 1 or 2.",
+            "write 0, 1 or 2, or give the column another name",
         )
     small: npt.NDArray[np.uint8] = numbers.astype(np.uint8)
     return small
@@ -253,7 +258,8 @@ def _truth(column: pa.Array, name: str) -> npt.NDArray[np.bool_]:
         truth = pc.cast(column, pa.bool_())
     except pa.ArrowInvalid as error:
         raise FileFormatError(
-            f"Column {name!r} holds something else than true and false: {error}."
+            f"Column {name!r} holds something else than true and false: {error}.",
+            "write true or false, or give the column another name",
         ) from error
     found: npt.NDArray[np.bool_] = pc.fill_null(truth, False).to_numpy(  # noqa: FBT003
         zero_copy_only=False
@@ -278,7 +284,10 @@ def _wide(
     notes: list[str],
 ) -> Iterator[pa.RecordBatch]:
     if not names:
-        raise FileFormatError("The table has a column of time and no other.")
+        raise FileFormatError(
+            "The table has a column of time and no other.",
+            "add a column for each topic",
+        )
     topics = pa.array(
         [check_topic(options.topic_of(name)) for name in names], pa.string()
     )

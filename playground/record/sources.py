@@ -228,7 +228,7 @@ class BrokerSource:
             self._begun.wait()
         sink = self._sink
         if sink is None:
-            raise PlaygroundError("The recording did not begin.")
+            raise PlaygroundError("The recording did not begin.", "start it again")
         self._heard_ns = messages[-1].time_ns
         if self._has_system_topics and any(m.topic == DROPPED_TOPIC for m in messages):
             messages = [m for m in messages if not self._is_of_the_system(m, sink)]

@@ -135,7 +135,9 @@ class JournalWriter:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._descriptor = os.open(path, flags, 0o644)
         if not lock(self._descriptor):  # pragma: no cover - nobody else has it
-            raise RecordingStopped(f"{path} is locked by another program.")
+            raise RecordingStopped(
+                f"{path} is locked by another program.", "choose another name"
+            )
         salt = os.urandom(SALT_BYTES)
         while not zlib.crc32(salt):  # or zeros would be frames of length 0
             salt = os.urandom(SALT_BYTES)

@@ -118,7 +118,10 @@ def recover_journal(journal: Path, *, aside: bool = False) -> RecoverReport:
     try:
         descriptor = os.open(journal, os.O_RDWR)
     except OSError as error:
-        raise FileFormatError(f"{journal} cannot be opened: {error}.") from error
+        raise FileFormatError(
+            f"{journal} cannot be opened: {error.strerror}.",
+            "sealing a journal needs the right to read and write it",
+        ) from error
     try:
         if not lock(descriptor):
             raise PlaygroundError(

@@ -13,6 +13,7 @@ With it every byte of the file is covered, and a damaged footer has a spare.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -72,6 +73,20 @@ class _IntegrityBlock(NamedTuple):
         return struct.unpack(f"<{len(self.raw_sums) // 4}I", self.raw_sums)
 
 
+def _unreadable(path: str, error: OSError) -> FileFormatError:
+    """Returns the error of a file that is there but does not let itself be read."""
+    # pyarrow's texts begin with advice of its own; the system's word is enough.
+    why = os.strerror(error.errno) if error.errno else str(error)
+    fix = {
+        errno.EACCES: f"ask for the right to read it: chmod u+r {path}",
+        errno.EISDIR: "name a file, or a directory of parts (part-00000.parquet …)",
+    }
+    return FileFormatError(
+        f"{path} cannot be read: {why}.",
+        fix.get(error.errno or 0, "look after the disk, or the connection to it"),
+    )
+
+
 def chunk_range(metadata: pq.FileMetaData, group: int, column: int) -> tuple[int, int]:
     """Returns where a column chunk begins in the file, and its length in bytes."""
     chunk = metadata.row_group(group).column(column)
@@ -122,7 +137,7 @@ class SealedFile:
                 f"{path} does not exist.", "look after the spelling of the path"
             ) from error
         except OSError as error:
-            raise FileFormatError(f"{path} cannot be read: {error}.") from error
+            raise _unreadable(path, error) from error
         if self.damages and not tolerant:
             raise FileFormatError(
                 f"{self.damages[0]}.",
@@ -138,7 +153,10 @@ class SealedFile:
 
     def _footer(self, source: pa.NativeFile) -> pq.FileMetaData:
         if not self.size:
-            raise FileFormatError(f"{self.path} is empty (0 bytes).")
+            raise FileFormatError(
+                f"{self.path} is empty (0 bytes).",
+                "copy it again from where it was made, or delete it",
+            )
         head = source.read_at(4, 0)
         tail = source.read_at(min(8, self.size), max(0, self.size - 8))
         if PARQUET not in (head, tail[-4:]):
@@ -261,7 +279,8 @@ class SealedFile:
             metadata = decode_metadata(self.parquet.metadata)
         except ValueError as error:
             raise FileFormatError(
-                f"{self.path}: its metadata is damaged: {error}."
+                f"{self.path}: its metadata is damaged: {error}.",
+                "copy it again from where it was made",
             ) from error
         version = metadata.get("format_version")
         if not isinstance(version, int):
@@ -297,7 +316,7 @@ class SealedFile:
         try:
             source = self.filesystem.open_input_file(self.path)
         except OSError as error:
-            raise FileFormatError(f"{self.path} cannot be read: {error}.") from error
+            raise _unreadable(self.path, error) from error
         with source:
             yield GroupReader(self, source, self._sums)
 
@@ -405,7 +424,9 @@ class GroupReader:
                 if not self.intact(group, name):
                     raise self._damaged(group, name) from error
             raise FileFormatError(
-                f"{self._sealed.path}: row group {group} cannot be read: {error}."
+                f"{self._sealed.path}: row group {group} cannot be read: {error}.",
+                f"'playground recover {self._sealed.path}' writes what can be read "
+                "into a new file",
             ) from error
         finally:
             self._fetched.chunks.clear()

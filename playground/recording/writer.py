@@ -322,7 +322,8 @@ class RecordingWriter:
         with self._lock:
             if self._ended or (self._journal is None and self._seal is None):
                 raise PlaygroundError(
-                    f"{self.path} is closed; it cannot be rotated.", ""
+                    f"{self.path} is closed; it cannot be rotated.",
+                    "begin a new recording",
                 )
             if self._journal is None:
                 raise PlaygroundError(
