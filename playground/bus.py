@@ -233,7 +233,20 @@ class LocalBus:
             return
         self._delivering = True
         try:
-            self._distribute(message)
+            topic = message.topic
+            routes = self._routes.get(topic)
+            if routes is None or message.retain or message.kind is not PUBLISH:
+                self._distribute(message)
+            else:
+                # The same in short: so are nearly all messages of a long run.
+                for observer in self._observers:
+                    observer(message)
+                for connection, qos in routes:
+                    heard = message if qos >= message.qos else message._replace(qos=qos)
+                    if connection.connected and connection.on_message is not None:
+                        connection.on_message(heard)
+                    else:
+                        self._hand_over(heard, connection)
             if self._queue:
                 self._deliver_queue()
         finally:
@@ -319,13 +332,13 @@ class LocalBus:
         for observer in self._observers:
             observer(message)
         if message.kind == "will":
-            message = message._replace(kind="publish")
+            message = message._replace(kind=PUBLISH)
+        published_qos = message.qos
         if message.retain:
             self._keep(message)
             if routes:
                 # To those who are subscribed already it is a live message.
                 message = message._replace(retain=False)  # [MQTT-3.3.1-9]
-        published_qos = message.qos
         for connection, qos in routes:
             heard = message._replace(qos=qos) if qos < published_qos else message
             if connection.connected and connection.on_message is not None:

@@ -20,6 +20,7 @@ from heapq import heappush
 from typing import Protocol
 
 import simpy
+from simpy.core import SimTime
 from simpy.events import NORMAL, Event, EventPriority
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,10 +62,17 @@ class VirtualClock(simpy.Environment):
     def __init__(self, start_ns: int = DEFAULT_START_NS) -> None:
         super().__init__()
         self.start_ns = start_ns
+        self._stamped: SimTime = -1.0
+        self._stamp_ns = 0
 
     def time_ns(self) -> int:
         """Returns the present instant, nanoseconds since 1970 UTC."""
-        return self.start_ns + round(self._now * 1e9)
+        # Asked for each message, and an instant has many.
+        now = self._now
+        if now != self._stamped:
+            self._stamp_ns = self.start_ns + round(now * 1e9)
+            self._stamped = now
+        return self._stamp_ns
 
     def at(self, time_s: float, *, phase: int = NORMAL) -> Event:
         """Returns an event that happens at exactly ``time_s`` since the start.

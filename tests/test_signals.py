@@ -214,3 +214,25 @@ def test_every_mistake_of_a_signals_file_is_reported_with_its_line():
 def test_a_file_that_is_no_signals_file_is_refused(text):
     with pytest.raises(FileFormatError):
         read_signals(Document.parse(text, "x.yaml"))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"scale": 0.1},
+        {"offset": -3.0},
+        {"type": "int"},
+        {"values": {"on": 1.0, "off": 0.0}},
+        {"path": "a.b"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 20.25, 1e-7, 1e22, math.nan])
+def test_an_encoder_writes_what_encode_writes(facts, value):
+    signal = Signal(name="x", topic="t", unit="1", role="measurement", **facts)
+    assert signal.encoder()(value) == signal.encode(value)
+    signals = Signals([signal])
+    for publication in signals.publications_every(1.0):
+        made = signals.encoder(publication)({"x": value}, 5)
+        assert made == signals.encode(publication, {"x": value}, 5)

@@ -7,12 +7,16 @@ a command when it changes, as a human at a dashboard would.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from playground.bus import Bus
 from playground.clock import Phase, VirtualClock
 from playground.controllers import Controller
 from playground.message import Message
 from playground.signals import Signals
+
+_Command = tuple[str, Callable[[float], float], Callable[[float], bytes]]
+"""Topic, clip and encoder of a command."""
 
 
 class ControlLoop:
@@ -45,8 +49,10 @@ class ControlLoop:
         self.values: dict[str, float] = {}
         self._sent: dict[str, bytes] = {}
         self._measures = frozenset(signals.need(n).name for n in controller.measures)
-        for name in controller.commands:
-            signals.need(name)
+        self._commands: dict[str, _Command] = {
+            signal.name: (signal.topic, signal.clip, signal.encoder())
+            for signal in map(signals.need, controller.commands)
+        }
         controller.reset(seed=seed)
         self.connection = bus.connect(client_id, self._on_message)
         for topic in dict.fromkeys(signals[n].topic for n in controller.measures):
@@ -64,8 +70,18 @@ class ControlLoop:
         if len(self.values) < len(self._measures):
             return
         for name, value in self.controller.step(self.clock.now, self.values).items():
-            signal = self.signals.need(name)
-            payload = signal.encode(signal.clip(value))
+            command = self._commands.get(name)
+            if command is None:
+                command = self._command(name)
+            topic, clip, encode = command
+            payload = encode(clip(value))
             if self._sent.get(name) != payload:
                 self._sent[name] = payload
-                self.connection.publish(signal.topic, payload)
+                self.connection.publish(topic, payload)
+
+    def _command(self, name: str) -> _Command:
+        """Returns how to say a command that the controller did not declare."""
+        signal = self.signals.need(name)
+        command = (signal.topic, signal.clip, signal.encoder())
+        self._commands[name] = command
+        return command

@@ -9,15 +9,17 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from playground.bus import Bus
 from playground.clock import Phase, VirtualClock
 from playground.message import Message
 from playground.plants import Plant
-from playground.signals import Publication
 
 logger = logging.getLogger(__name__)
+
+_Said = tuple[str, Callable[[Mapping[str, float], int], bytes], int, bool]
+"""Topic, encoder, QoS and retain flag of a publication."""
 
 
 class Device:
@@ -61,10 +63,17 @@ class Device:
         )
         # What is said at the same instants is said in one go: in a run of a day
         # the events cost more than the messages.
-        together: dict[tuple[float, float], list[Publication]] = {}
+        together: dict[tuple[float, float], list[_Said]] = {}
         for publication in plant.signals.publications_every(plant.period_s):
             when = (publication.period_s, publication.offset_s)
-            together.setdefault(when, []).append(publication)
+            together.setdefault(when, []).append(
+                (
+                    publication.topic,
+                    plant.signals.encoder(publication),
+                    publication.qos,
+                    publication.retain,
+                )
+            )
         for (period_s, offset_s), publications in together.items():
             clock.every(
                 period_s,
@@ -76,15 +85,11 @@ class Device:
     def _step(self) -> None:
         self.outputs = self.plant.step(self.clock.now, self.inputs)
 
-    def _publish(self, publications: Sequence[Publication]) -> None:
-        signals, time_ns = self.plant.signals, self.clock.time_ns()
-        for publication in publications:
-            self.connection.publish(
-                publication.topic,
-                signals.encode(publication, self.outputs, time_ns),
-                qos=publication.qos,
-                retain=publication.retain,
-            )
+    def _publish(self, publications: Sequence[_Said]) -> None:
+        outputs, time_ns = self.outputs, self.clock.time_ns()
+        publish = self.connection.publish
+        for topic, encode, qos, retain in publications:
+            publish(topic, encode(outputs, time_ns), qos=qos, retain=retain)
 
     def _on_message(self, message: Message) -> None:
         signals = self.plant.signals
