@@ -99,6 +99,8 @@ class LocalConnection:
         self.clean = clean
         self.connected = True
         self.subscriptions: dict[str, int] = {}
+        self.as_published: set[str] = set()
+        """Filters whose messages keep the retain flag of the publisher."""
         self.on_message = on_message
         self.on_takeover: Callable[[], object] | None = None
         """Called when another client connects under this client id."""
@@ -131,13 +133,25 @@ class LocalConnection:
         # Half the time of Message(…); a run of a day makes a million.
         bus.send(_new_tuple(Message, facts))
 
-    def subscribe(self, topic_filter: str, *, qos: int = 0) -> None:
+    def subscribe(
+        self, topic_filter: str, *, qos: int = 0, retain_as_published: bool = False
+    ) -> None:
         """Subscribes; a second subscription to the same filter replaces the first.
 
         Matching retained messages are sent again even then [MQTT-3.8.4-3].
+
+        Args:
+            topic_filter: Which topics.
+            qos: At most this QoS.
+            retain_as_published: Live messages keep the retain flag with which they
+                were published, an option of MQTT 5 that bridges and loggers use.
         """
         self._must_be_connected("subscribe")
         check_filter(topic_filter)
+        if retain_as_published:
+            self.as_published.add(topic_filter)
+        else:
+            self.as_published.discard(topic_filter)
         self.bus.add_subscription(self, topic_filter, qos)
 
     def unsubscribe(self, topic_filter: str) -> None:
@@ -205,6 +219,7 @@ class LocalBus:
         connection = LocalConnection(self, client_id, on_message, will, clean=clean)
         if earlier is not None and not clean:
             connection.subscriptions = earlier.subscriptions
+            connection.as_published = earlier.as_published
             connection.queued = earlier.queued
         self._clients[client_id] = connection
         self._routes.clear()
@@ -214,6 +229,16 @@ class LocalBus:
             self._queue.extend((message, connection) for message in waiting)
             self._deliver()
         return connection
+
+    def forget(self, client_id: str) -> None:
+        """Ends the session of a client that is away, as when it has expired.
+
+        Does nothing to a client that is connected or not known.
+        """
+        kept = self._clients.get(client_id)
+        if kept is not None and not kept.connected:
+            del self._clients[client_id]
+            self._routes.clear()
 
     def observe(self, observer: OnMessage) -> None:
         """Shows every event to ``observer`` as a broker's plugin would see it.
@@ -279,6 +304,7 @@ class LocalBus:
         self, connection: LocalConnection, topic_filter: str
     ) -> None:
         """Forgets a subscription."""
+        connection.as_published.discard(topic_filter)
         if connection.subscriptions.pop(topic_filter, None) is not None:
             self._routes.clear()
         self._event("unsubscribe", connection.client_id, topic_filter)
@@ -333,14 +359,20 @@ class LocalBus:
             observer(message)
         if message.kind == "will":
             message = message._replace(kind=PUBLISH)
-        published_qos = message.qos
+        live = message
         if message.retain:
             self._keep(message)
             if routes:
                 # To those who are subscribed already it is a live message.
-                message = message._replace(retain=False)  # [MQTT-3.3.1-9]
+                live = message._replace(retain=False)  # [MQTT-3.3.1-9]
         for connection, qos in routes:
-            heard = message._replace(qos=qos) if qos < published_qos else message
+            heard = live
+            if message.retain and connection.as_published:
+                filters = connection.as_published
+                if any(matches(each, topic) for each in filters):
+                    heard = message
+            if qos < heard.qos:
+                heard = heard._replace(qos=qos)
             if connection.connected and connection.on_message is not None:
                 connection.on_message(heard)
             else:

@@ -138,3 +138,36 @@ def test_a_new_subscription_changes_the_route_of_a_known_topic(bus):
     voice.publish("a", b"3")
     assert [p for _, p, _, _ in first.heard] == [b"1", b"2", b"3"]
     assert [p for _, p, _, _ in second.heard] == [b"2"]
+
+
+def test_who_asks_for_it_hears_the_retain_flag_of_the_publisher(bus):
+    logger, other, late = Ear(), Ear(), Ear()
+    connection = bus.connect("logger", logger)
+    connection.subscribe("a/#", qos=1, retain_as_published=True)
+    bus.connect("other", other).subscribe("a/#")
+    speaker = bus.connect("speaker")
+    speaker.publish("a/b", b"kept", retain=True)
+    speaker.publish("a/b", b"said")
+    assert [heard[3] for heard in logger.heard] == [True, False]
+    assert [heard[3] for heard in other.heard] == [False, False]
+    connection.subscribe("a/#")
+    speaker.publish("a/b", b"kept", retain=True)
+    assert logger.heard[-1] == ("a/b", b"kept", 0, False)
+    bus.connect("late", late).subscribe("a/b")
+    assert late.heard == [("a/b", b"kept", 0, True)]
+
+
+def test_a_session_may_be_forgotten_while_its_client_is_away(bus):
+    ear = Ear()
+    first = bus.connect("ear", ear, clean=False)
+    first.subscribe("a", qos=1)
+    bus.forget("ear")  # is connected
+    speaker = bus.connect("speaker")
+    speaker.publish("a", b"1", qos=1)
+    first.disconnect()
+    speaker.publish("a", b"2", qos=1)
+    bus.forget("ear")
+    bus.forget("nobody")
+    bus.connect("ear", ear, clean=False)
+    speaker.publish("a", b"3", qos=1)
+    assert [payload for _, payload, _, _ in ear.heard] == [b"1"]

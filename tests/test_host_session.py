@@ -457,3 +457,32 @@ def test_many_messages_reuse_packet_identifiers(rig: Rig) -> None:
         [publish] = client.heard()
         assert publish.packet_id != kept.packet_id
         acknowledge(publish.packet_id)
+
+
+def test_an_expired_session_takes_no_more_messages(rig: Rig) -> None:
+    client = rig.client(
+        version=MQTT_5, client_id="c", properties={"session_expiry_interval": 60}
+    )
+    client.subscribe("t", qos=1)
+    client.session.lost()
+    assert rig.bus.listeners("t") == 1
+    rig.clock.run(until=61)
+    assert rig.bus.listeners("t") == 0
+
+
+def test_retain_as_published_is_an_option_of_each_subscription(rig: Rig) -> None:
+    client = rig.client(version=MQTT_5, client_id="c")
+    client.heard()
+    client.say(
+        Subscribe(
+            packet_id=1,
+            subscriptions=(
+                Subscription(topic_filter="a", retain_as_published=True),
+                Subscription(topic_filter="b"),
+            ),
+        )
+    )
+    client.heard()
+    for topic in ("a", "b"):
+        rig.plant.publish(topic, b"x", retain=True)
+    assert [each.retain for each in client.heard()] == [True, False]

@@ -10,6 +10,7 @@ No socket and no wall clock in here: bytes in, bytes out, virtual time.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -214,11 +215,23 @@ class Session:
         if connection is None:
             return
         self._kept.ended_ns = self.clock.time_ns()
+        if 0 < self._kept.expiry_s < _NO_EXPIRY:
+            due = self.clock.at(self.clock.now + self._kept.expiry_s)
+            due.callbacks.append(functools.partial(self._expire, connection.client_id))
         if will:
             self._delay_will(connection)
             connection.abort()
         else:
             connection.disconnect()
+
+    def _expire(self, client_id: str, _: object) -> None:
+        """Ends the session of a client that has been away for too long."""
+        kept = self._kept
+        if kept.has_expired(self.clock.time_ns()) and (
+            self.sessions.kept.get(client_id) is kept
+        ):
+            del self.sessions.kept[client_id]
+            self.bus.forget(client_id)
 
     # --------------------------------------------------------- CONNECT
 
@@ -413,7 +426,11 @@ class Session:
             kept.subscriptions[each.topic_filter] = (each, identifier)
             before = len(self._held)
             try:
-                connection.subscribe(each.topic_filter, qos=each.qos)
+                connection.subscribe(
+                    each.topic_filter,
+                    qos=each.qos,
+                    retain_as_published=each.retain_as_published,
+                )
             except PlaygroundError as error:
                 del kept.subscriptions[each.topic_filter]
                 self._found("protocol", str(error))
