@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test check pytest fresh bench soak clean
+.PHONY: demo test check pytest fresh bench bench-transports soak clean
 
 demo: $(READY)
 	@$(BIN)/playground demo
@@ -31,6 +31,10 @@ fresh: $(READY)
 # The benchmarks, with their ratios; run on a quiet machine.
 bench: $(READY)
 	@$(BIN)/pytest tests/benchmarks --benchmark-enable -rP
+
+# The transports and hosting: one table, each figure beside its baseline.
+bench-transports: $(READY)
+	@$(BIN)/pytest tests/benchmarks/test_bench_transports.py --benchmark-enable -q -s
 
 # One stamp for the whole environment: a second call finds it and starts at once.
 $(READY): pyproject.toml constraints.txt
