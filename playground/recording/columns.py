@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +24,7 @@ WRITER = f"mqtt-playground {__version__}"
 PREFIX = "playground."
 """Before every key of the file's key-value metadata; the values are JSON."""
 
+_new_message = partial(tuple.__new__, Message)
 _BINARY = pa.binary()
 _DTYPES = {(64, False): "<i8", (32, False): "<i4", (8, True): "u1"}
 _NAME = pa.dictionary(pa.int32(), pa.string())
@@ -187,6 +189,14 @@ def name_list(column: pa.DictionaryArray) -> list[Any]:
     return [known[index] for index in indices.tolist()]
 
 
+def text_list(column: pa.Array) -> list[str | None]:
+    """Returns strings, of which there are few or none, as a list."""
+    if column.null_count == len(column):
+        return [None] * len(column)
+    texts: list[str | None] = column.to_pylist()
+    return texts
+
+
 def encode_names(column: pa.Array) -> pa.DictionaryArray:
     """Dictionary-encodes binary that is known to be UTF-8."""
     encoded = column.dictionary_encode()
@@ -263,7 +273,8 @@ def to_messages(table: pa.Table, *, rows: int = 16_384) -> Iterator[Message]:
             values(batch.column("retain")).tolist(),
             values(batch.column("dup")).tolist(),
             name_list(batch.column("client")),
-            batch.column("properties").to_pylist(),
+            text_list(batch.column("properties")),
             name_list(batch.column("kind")),
         )
-        yield from map(Message._make, zip(*columns, strict=True))
+        # Message._make would count the columns of each row once more.
+        yield from map(_new_message, zip(*columns, strict=True))

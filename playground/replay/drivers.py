@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
+from heapq import heappush
 from typing import TYPE_CHECKING, Any, Protocol
 
-from simpy.events import Event
+from simpy.events import Event, EventPriority
 
 from playground.clock import VirtualClock
 
@@ -65,7 +66,7 @@ class Simulated:
     def __init__(
         self,
         replayer: Replayer,
-        play: Generator[int | None, bool, None],
+        play: Generator[int | None, bool | None, None],
         clock: VirtualClock,
         phase: int,
     ) -> None:
@@ -73,11 +74,13 @@ class Simulated:
         self._replayer = replayer
         self._play = play
         self._clock = clock
-        self._phase = phase
+        self._phase = EventPriority(phase)
         self._begun_ns = clock.time_ns()
+        self._start_ns = clock.start_ns
         self._callbacks: list[Callable[[Any], None]] = [self._go_on]
-        self._begun = False
-        self._is_playing = False
+        # What is needed for each message, and is the same for all.
+        self._send = play.send
+        self._queue, self._event_ids = clock._queue, clock._eid  # noqa: SLF001
         self._alarm = self._new_alarm()
         self.wake()
 
@@ -88,7 +91,7 @@ class Simulated:
 
     def wake(self) -> None:
         """Has it look for commands at this instant."""
-        if self._is_playing or self.end.triggered:
+        if self._play.gi_running or self.end.triggered:
             return
         # The one that is queued stays in the queue and does nothing.
         self._alarm.callbacks = []
@@ -99,20 +102,17 @@ class Simulated:
         self._alarm.callbacks = self._callbacks
         self._clock.put(self._alarm, time_s, self._phase)
 
-    def _go_on(self, _: Event) -> None:
-        self._is_playing = True
+    def _go_on(self, alarm: Event) -> None:
         try:
-            if self._begun:
-                until_ns = self._play.send(self._replayer.has_commands)
-            else:
-                self._begun = True
-                until_ns = next(self._play)
+            # A generator that has not begun takes None and nothing else.
+            until_ns = self._send(None)
         except StopIteration:
             self._replayer.target.close()
             took_ns = self._clock.time_ns() - self._begun_ns
             self.end.succeed(self._replayer.report(took_ns))
             return
-        finally:
-            self._is_playing = False
         if until_ns is not None:
-            self._put((until_ns - self._clock.start_ns) / 1e9)
+            # As `_put`, without its two calls.
+            alarm.callbacks = self._callbacks
+            time_s = (until_ns - self._start_ns) / 1e9
+            heappush(self._queue, (time_s, self._phase, next(self._event_ids), alarm))

@@ -53,13 +53,19 @@ class _Progress:
     stopped: bool = False
     position_ns: int = 0
     played_ns: int = 0
-    topic: str = ""
+    since_ns: int = 0
+    next: Message | None = None
     slowest: float | None = None
     slipped_ns: int = 0
     in_time_since_ns: int = 0
     stepping: bool = False
     sought_ns: int | None = None
     meter: LatenessMeter = field(default_factory=LatenessMeter)
+
+    def count(self, until_ns: int) -> None:
+        """Counts what was played since the start of the pass or the last seek."""
+        self.played_ns += until_ns - self.since_ns
+        self.since_ns = until_ns
 
     def take_sought(self) -> int | None:
         """Returns the instant of the seek that came, once."""
@@ -214,11 +220,6 @@ class Replayer:
         if self._simulated is not None:
             self._simulated.wake()
 
-    @property
-    def has_commands(self) -> bool:
-        """Says whether a command waits to be obeyed."""
-        return bool(self._commands)
-
     def _hear(self, message: Message) -> None:
         command = obey(message)
         if command is not None:
@@ -237,7 +238,7 @@ class Replayer:
             paused=progress.paused,
             messages=progress.messages,
             passes=progress.passes,
-            topic=progress.topic,
+            topic="" if progress.next is None else progress.next.topic,
             lateness=progress.meter.summary(),
         )
 
@@ -268,13 +269,17 @@ class Replayer:
         return self.report(timer.now_ns() - begun_ns)
 
     def _play_in_thread(self, timer: Timer) -> None:
-        play = self._play()
+        play, woken = self._play(), self._woken
         try:
             until_ns = next(play)
             while True:
                 self.target.push()
-                timer.wait(until_ns, self._woken)
-                until_ns = play.send(self._woken.is_set())
+                timer.wait(until_ns, woken)
+                is_woken = woken.is_set()
+                if is_woken:
+                    # Before the commands are looked at, so that none is missed.
+                    woken.clear()
+                until_ns = play.send(is_woken)
         except StopIteration:
             pass
 
@@ -309,8 +314,8 @@ class Replayer:
 
     # What is said next, and when
 
-    def _play(self) -> Generator[int | None, bool, None]:
-        """Yields the instant to wait for; is sent whether a command came."""
+    def _play(self) -> Generator[int | None, bool | None, None]:
+        """Yields the instant to wait for; is sent whether it may be early."""
         selection, progress = self.selection, self._progress
         position_ns = selection.start_ns
         # The first pass begins when it is ready to; each further one at the end
@@ -319,7 +324,7 @@ class Replayer:
         progress.passes = 1
         while True:
             progress.state_messages += self.target.become(selection.state(position_ns))
-            progress.position_ns = position_ns
+            progress.position_ns = progress.since_ns = position_ns
             now_ns = self._now_ns()
             self._pace.tie(
                 session_ns=position_ns,
@@ -327,6 +332,8 @@ class Replayer:
             )
             self._before_ns = now_ns
             sought_ns = yield from self._play_from(position_ns)
+            if sought_ns is None:
+                progress.count(progress.position_ns)
             if progress.stopped:
                 break
             if sought_ns is not None:
@@ -340,7 +347,9 @@ class Replayer:
         if self._clear_retained:
             progress.state_messages += self.target.become({})
 
-    def _play_from(self, position_ns: int) -> Generator[int | None, bool, int | None]:
+    def _play_from(
+        self, position_ns: int
+    ) -> Generator[int | None, bool | None, int | None]:
         """Plays to the end of a pass; returns the instant of a seek, if one came."""
         progress, commands = self._progress, self._commands
         now, due, publish = self._now_ns, self._pace.due_ns, self.target.publish
@@ -348,25 +357,26 @@ class Replayer:
         # In a simulation the clock stands while nobody waits for it.
         reached_ns = now()
         for message in self.selection.messages(position_ns):
-            time_ns = message.time_ns
+            time_ns = message[0]
             due_ns = due(time_ns)
             if is_wall:
                 reached_ns = now()
             if due_ns > reached_ns or commands or progress.paused:
-                progress.topic = message.topic
-                if commands or progress.paused or (yield due_ns):
+                progress.next = message
+                if commands or progress.paused or (yield due_ns) or commands:
                     yield from self._until(time_ns)
                     if progress.stopped or progress.sought_ns is not None:
                         return progress.take_sought()
                     due_ns = due(time_ns)
-                reached_ns = now() if is_wall else max(due_ns, reached_ns)
+                if is_wall:
+                    reached_ns = now()
+                elif due_ns > reached_ns:
+                    reached_ns = due_ns
             if is_wall:
                 self._keep_pace(time_ns, reached_ns, reached_ns - due_ns)
             publish(message)
             progress.messages += 1
-            if time_ns > progress.position_ns:
-                progress.played_ns += time_ns - progress.position_ns
-                progress.position_ns = time_ns
+            progress.position_ns = time_ns
         if progress.passes != self._loop:
             # An end that was given is waited for; it is part of the period.
             yield from self._until(self._last_ns)
@@ -374,7 +384,7 @@ class Replayer:
                 return progress.take_sought()
         return None
 
-    def _until(self, time_ns: int) -> Generator[int | None, bool, None]:
+    def _until(self, time_ns: int) -> Generator[int | None, bool | None, None]:
         """Returns when a session instant is due, or a command changes the course."""
         progress = self._progress
         while True:
@@ -392,12 +402,11 @@ class Replayer:
             due_ns = self._pace.due_ns(time_ns)
             if self._now_ns() >= due_ns:
                 return
-            if not (yield due_ns):
+            if not ((yield due_ns) or self._commands):
                 return
 
     def _obey(self, next_ns: int) -> None:
         """Obeys what came; ``next_ns`` is the session time of the next message."""
-        self._woken.clear()
         progress, pace = self._progress, self._pace
         while self._commands:
             command = self._commands.popleft()
@@ -428,6 +437,7 @@ class Replayer:
                 case "seek":
                     origin_ns = here_ns if command.relative else self.selection.start_ns
                     to_ns = origin_ns + round(command.number * 1e9)
+                    progress.count(here_ns)
                     progress.sought_ns = min(
                         max(to_ns, self.selection.start_ns), self._last_ns
                     )

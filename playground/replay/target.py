@@ -87,20 +87,17 @@ class Target:
         if network is not None and (network.dropped or not network.is_connected):
             self._look_after(network)
         connection = self._main
-        if self._clients and message.client is not None:
-            connection = self._connection_of(message.client)
+        _, topic, payload, qos, retain, _, client, properties, _ = message
+        if self._clients and client is not None:
+            connection = self._connection_of(client)
         connection.publish(
-            message.topic,
-            message.payload,
-            qos=message.qos,
-            retain=message.retain,
-            properties=message.properties,
+            topic, payload, qos=qos, retain=retain, properties=properties
         )
-        if message.retain:
-            if message.payload:
-                self.retained[message.topic] = message
+        if retain:
+            if payload:
+                self.retained[topic] = message
             else:
-                self.retained.pop(message.topic, None)
+                self.retained.pop(topic, None)
 
     def _look_after(self, network: Any) -> None:
         """Decides whether a broker that cannot be heard is gone for good."""
