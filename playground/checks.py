@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from playground.document import DurationText
 from playground.errors import PlaygroundError
 from playground.expression import Expression, Truth, parse
 from playground.message import TopicFilters
@@ -73,13 +74,13 @@ class CheckEntry:
     stays: str | None = None
     when: str | None = None
     then: str | None = None
-    keeps: str | None = None
+    keeps: DurationText | None = None
     message: str | None = None
     no_message: str | None = None
     while_: str | None = None
-    for_: str | None = None
-    within: str | None = None
-    every: str | None = None
+    for_: DurationText | None = None
+    within: DurationText | None = None
+    every: DurationText | None = None
     at_most: str | None = None
     name: str | None = None
     may_be_untested: bool = False

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from playground.errors import FileFormatError, PlaygroundError, closest
 
@@ -25,6 +25,26 @@ LARGEST_TREE = 100_000
 """Values after alias expansion; stops a file of nested aliases."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Says of a text, in ``Annotated``, how a bare number there is to be written.
+
+    Attributes:
+        number: What it lacks.
+        fix: What to write instead; ``{}`` is the number.
+    """
+
+    number: str
+    fix: str
+
+
+DurationText = Annotated[
+    str, Written("has no unit of time", "write '{}s', '{}min' or '{}h'")
+]
+"""``8h``, as it stands in a file; see `playground.quantity.seconds`."""
+
 Place = tuple[str | int, ...]
 """Way to a value inside the document: ``("checks", 2, "never")``."""
 
@@ -166,6 +186,14 @@ class Document:
         if type_ is Any:
             return data
         if origin is typing.Annotated:
+            if type(data) in (int, float):
+                for written in arguments[1:]:
+                    if isinstance(written, Written):
+                        fix = written.fix.replace("{}", str(data))
+                        mistakes.append(
+                            self.mistake(place, f"{data} {written.number}.", fix)
+                        )
+                        return None
             return self.check(arguments[0], data, place, mistakes)
         if origin in (typing.Union, types.UnionType):
             return self._check_union(arguments, data, place, mistakes)
@@ -175,7 +203,11 @@ class Document:
             known = ", ".join(repr(a) for a in arguments)
             near = closest(str(data), [str(a) for a in arguments])
             mistakes.append(
-                self.mistake(place, f"{data!r} is not one of {known}.{near}")
+                self.mistake(
+                    place,
+                    f"{data!r} is not one of {known}.{near}",
+                    "write one of these",
+                )
             )
             return None
         if is_dataclass(type_):
@@ -205,7 +237,11 @@ class Document:
             if not attempt:
                 return value
         shapes = " or ".join(dict.fromkeys(_shape(m) for m in members))
-        mistakes.append(self.mistake(place, f"{_seen(data)} should be {shapes}."))
+        mistakes.append(
+            self.mistake(
+                place, f"{_seen(data)} should be {shapes}.", "change its shape"
+            )
+        )
         return None
 
     def _check_dataclass(
@@ -276,6 +312,7 @@ class Document:
                         place,
                         f"{list(data)!r} should have {len(arguments)} entries, "
                         f"not {len(data)}.",
+                        f"write {len(arguments)} entries",
                     )
                 )
                 return None
@@ -298,7 +335,9 @@ class Document:
         if not isinstance(data, Mapping):
             mistakes.append(
                 self.mistake(
-                    place, f"{_seen(data)} is not a block of 'key: value' lines."
+                    place,
+                    f"{_seen(data)} is not a block of 'key: value' lines.",
+                    "write 'key: value' on each line, indented below",
                 )
             )
             return None
@@ -323,19 +362,25 @@ class Document:
         if type_ is float and type(data) in (int, float):
             if math.isfinite(data):
                 return float(data)
-            mistakes.append(self.mistake(place, f"{data} is not a finite number."))
+            mistakes.append(
+                self.mistake(
+                    place, f"{data} is not a finite number.", "write a plain number"
+                )
+            )
             return None
         if type_ is type(None) and data is None:
             return None
         if type(data) is type_:
             return data
-        fix = ""
+        fix = f"write {_shape(type_)}"
         if type_ is str and isinstance(data, bool | int | float):
             fix = f'put it in quotes: "{data}"'
         elif type_ in (int, float) and isinstance(data, str):
             fix = "write a plain number without quotes or unit"
         elif type_ is bool:
             fix = "write true or false"
+        elif type_ is int:
+            fix = "write a whole number"
         mistakes.append(
             self.mistake(place, f"{_seen(data)} should be {_shape(type_)}.", fix)
         )
@@ -381,10 +426,22 @@ def _text_of(path: Path) -> str:
         folder = path.parent
         known = [p.name for p in folder.glob("*.y*ml")] if folder.is_dir() else []
         raise FileFormatError(
-            f"There is no file {path}.{closest(path.name, known)}"
+            f"There is no file {path}.{closest(path.name, known)}",
+            f"YAML files in {folder}: {', '.join(sorted(known)[:12])}"
+            if known
+            else "name a file that is there; this folder holds no YAML file",
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise FileFormatError(
+            f"{path}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8.",
+            f"save the file as UTF-8, for instance: iconv -f latin1 -t utf-8 {path}",
+        ) from error
+    except OSError as error:
+        raise FileFormatError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            "name a YAML file that you may read",
+        ) from error
 
 
 _INT = re.compile(r"[-+]?[0-9]+")
@@ -412,6 +469,24 @@ def plain_scalar(text: str) -> Any:
     return text
 
 
+def _yaml_fix(problem: str) -> str:
+    """Returns what to look for where the reader of YAML stumbled."""
+    for seen, fix in (
+        ("\\t", "indent with spaces; YAML forbids tabs there"),
+        ("mapping values", "put a text that holds ': ' in quotes"),
+        ("quoted scalar", "close the quotes"),
+        ("end of stream", "close the quotes and brackets that are open"),
+        ("alias", "write the value out; *name needs an &name before it"),
+        ("','", "close every [ and { that is opened, with commas in between"),
+        ("block", "indent entries that belong together by the same number of spaces"),
+    ):
+        if seen in problem:
+            return fix
+    return (
+        "look at this line and the one before: indentation, quotes, ': ' and brackets"
+    )
+
+
 class _Reader:
     """Turns ruamel's nodes into plain Python and notes where each stands."""
 
@@ -431,9 +506,7 @@ class _Reader:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             problem = (error.problem or str(error)).splitlines()[0]
-            fix = ""
-            if "\\t" in problem:
-                fix = "indent with spaces; YAML forbids tabs there"
+            fix = _yaml_fix(problem)
             raise DocumentError(
                 path,
                 [
@@ -445,9 +518,14 @@ class _Reader:
                 ],
             ) from error
         except (YAMLError, ValueError) as error:
-            raise FileFormatError(f"{path} is not valid YAML: {error}") from error
+            raise FileFormatError(
+                f"{path} is not valid YAML: {error}",
+                "write plain text, 'key: value' on each line",
+            ) from error
         except RecursionError as error:
-            raise FileFormatError(f"{path} is nested too deeply.") from error
+            raise FileFormatError(
+                f"{path} is nested too deeply.", "write it with fewer levels"
+            ) from error
         if node is None:
             self.lines.setdefault(place, (path, 1))
             return None
@@ -463,7 +541,10 @@ class _Reader:
                 "write out what you need; aliases of aliases grow beyond all bounds",
             )
         if len(place) > 50:
-            raise FileFormatError(f"{self.path} is nested more than 50 levels deep.")
+            raise FileFormatError(
+                f"{self.path} is nested more than 50 levels deep.",
+                "write it with fewer levels",
+            )
         line = node.start_mark.line + 1 if line is None else line
         self.lines[place] = (path, line)
         tag = str(node.tag or "")
@@ -478,7 +559,13 @@ class _Reader:
             result: dict[Any, Any] = {}
             for key_node, value_node in node.value:
                 if key_node.id != "scalar":
-                    self._wrong(path, line, place, "a key must be a plain word.")
+                    self._wrong(
+                        path,
+                        line,
+                        place,
+                        "a key must be a plain word.",
+                        "write it without brackets",
+                    )
                     continue
                 key = _scalar(key_node)
                 key_line = key_node.start_mark.line + 1
@@ -507,7 +594,13 @@ class _Reader:
 
     def _include(self, node: Any, place: Place, path: str, line: int) -> Any:
         if self.folder is None or node.id != "scalar":
-            self._wrong(path, line, place, "!include needs the name of a file here.")
+            self._wrong(
+                path,
+                line,
+                place,
+                "!include needs the name of a file here.",
+                "write !include FILE.yaml, in a file",
+            )
             return None
         wanted = (self.folder / node.value).resolve()
         if not wanted.is_relative_to(self.folder.resolve()):
@@ -520,7 +613,9 @@ class _Reader:
             )
             return None
         if wanted in self._open:
-            self._wrong(path, line, place, f"{node.value} includes itself.")
+            self._wrong(
+                path, line, place, f"{node.value} includes itself.", "leave it out"
+            )
             return None
         self._open.append(wanted)
         try:

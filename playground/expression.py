@@ -221,13 +221,16 @@ class _Parser:
         where = f"{seen!r} was not expected here" if kind else "it ends too early"
         self._fail(
             f"{missing}: {where}" if missing else where,
-            fixes.get(seen, ""),
+            fixes.get(seen, "write for instance 'outlet_temp > 65 degC'"),
         )
 
     def _deeper(self) -> None:
         self.depth += 1
         if self.depth > DEEPEST:
-            self._fail(f"more than {DEEPEST} levels of parentheses")
+            self._fail(
+                f"more than {DEEPEST} levels of parentheses",
+                "split it in several checks",
+            )
 
     # -- logic ---------------------------------------------------------------
 
@@ -453,7 +456,7 @@ class _Parser:
         literal = None
         if left.literal is not None and right.literal is not None:
             if operator == "/" and not right.literal:
-                self._fail("division by zero")
+                self._fail("division by zero", "divide by something else")
             literal = (
                 left.literal * right.literal
                 if operator == "*"
@@ -573,7 +576,7 @@ class _Parser:
         except PlaygroundError as error:
             self._fail(error.problem.rstrip("."), error.fix)
         if not window_s > 0:
-            self._fail("the time of a rate must be above 0")
+            self._fail("the time of a rate must be above 0", "write for instance 5min")
         self.at = end if end >= 0 else len(self.text)
         self.sampled = True
         unit = f"{_ABSOLUTE.get(value.unit, value.unit)}/s"

@@ -21,6 +21,7 @@ from typing import Any
 
 from playground.bus import Bus, Connection, LocalBus, OnMessage, Will
 from playground.clock import Phase, VirtualClock
+from playground.document import DurationText
 from playground.errors import PlaygroundError, closest
 from playground.message import Message, check_filter, matches
 from playground.quantity import check_unit, convert, quantity, seconds
@@ -95,17 +96,17 @@ class FaultEntry:
     signal: str | None = None
     topic: str | None = None
     client: str | None = None
-    for_: str | None = None
+    for_: DurationText | None = None
     probability: float | None = None
     value: str | float | None = None
     by: str | float | None = None
     factor: float | None = None
     std: str | float | None = None
     rate: str | None = None
-    tau: str | None = None
-    delay: str | None = None
+    tau: DurationText | None = None
+    delay: DurationText | None = None
     unit: str | None = None
-    within: str | None = None
+    within: DurationText | None = None
     field: str | None = None
 
 

@@ -245,7 +245,9 @@ def _value(
 
 def _name(written: Any, signals: Signals | None) -> str:
     if not isinstance(written, str):
-        raise PlaygroundError(f"{written!r} is not the name of a signal.")
+        raise PlaygroundError(
+            f"{written!r} is not the name of a signal.", "write its name as text"
+        )
     if signals is not None:
         signals.need(written)
     return written
@@ -314,5 +316,6 @@ def load_class(spec: str, what: str, built_in: Iterable[str]) -> Any:
     except AttributeError as error:
         raise PlaygroundError(
             f"Module {module_name!r} has no {class_name!r}."
-            f"{closest(class_name, vars(module))}"
+            f"{closest(class_name, vars(module))}",
+            f"write {module_name}:NAME, with a name that stands in that module",
         ) from error

@@ -118,6 +118,10 @@ _USUAL = frozenset(
 )
 
 
+_DIFFERENCE = {"degC": "K", "degF": "degR"}
+"""Unit of the difference of two values that are in this unit."""
+
+
 def _spelled(unit: str) -> str:
     return "dimensionless" if unit == "1" else unit.replace("%", "percent")
 
@@ -179,9 +183,10 @@ def _conversion(source: str, target: str, *, difference: bool) -> tuple[float, f
         zero = registry.Quantity(0.0, spelled(source)).to(spelled(target)).magnitude
         one = registry.Quantity(1.0, spelled(source)).to(spelled(target)).magnitude
     except pint.DimensionalityError as error:
+        shown = _DIFFERENCE.get(target, target) if difference else target
         raise PlaygroundError(
-            f"{source!r} does not convert to {target!r}.",
-            f"write the value in {target} or a unit that converts to it",
+            f"{source!r} does not convert to {shown!r}.",
+            f"write the value in {shown} or a unit that converts to it",
         ) from error
     factor = one - zero
     # 273.15 + 1 - 273.15 is not 1; a factor this near to a short number is it.
@@ -243,7 +248,7 @@ def quantity(text: str | float, unit: str, *, difference: bool = False) -> float
         value, written = float(text), ""
     if not written:
         if unit != "1":
-            shown = "K" if difference and unit == "degC" else unit
+            shown = _DIFFERENCE.get(unit, unit) if difference else unit
             raise PlaygroundError(
                 f"{text!r} has no unit, but the signal is in {unit}.",
                 f"write '{value:g} {shown}'",

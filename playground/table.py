@@ -69,7 +69,10 @@ def read_table(
             )
     hold = written.get("hold", True)
     if not isinstance(hold, bool):
-        raise PlaygroundError(f"hold: {hold!r} should be true or false.")
+        raise PlaygroundError(
+            f"hold: {hold!r} should be true or false.",
+            "true keeps a value until the next one, false draws a line between them",
+        )
     rows = written.get("table")
     if isinstance(rows, str):
         pairs = _read_csv(folder / rows, written, unit)
@@ -107,9 +110,14 @@ def _read_csv(
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         near = closest(path.name, [p.name for p in path.parent.glob("*.csv")])
-        raise FileFormatError(f"There is no file {path}.{near}") from error
+        raise FileFormatError(
+            f"There is no file {path}.{near}",
+            "name a CSV file beside the scenario or in the current folder",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"{path} cannot be read: {error}") from error
+        raise FileFormatError(
+            f"{path} cannot be read: {error}", "write a CSV file in UTF-8"
+        ) from error
     reader = csv.DictReader(text.splitlines())
     header = reader.fieldnames or []
     for name in ("time", column):

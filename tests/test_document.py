@@ -136,7 +136,11 @@ either: {a: 1}
         read(text)
     assert [(m.line, m.text, m.fix) for m in error.value.mistakes] == [
         (1, "name: 5 should be a text.", 'put it in quotes: "5"'),
-        (2, "kind: 'wram' is not one of 'warm', 'cold'. Did you mean 'warm'?", ""),
+        (
+            2,
+            "kind: 'wram' is not one of 'warm', 'cold'. Did you mean 'warm'?",
+            "write one of these",
+        ),
         (
             3,
             "inner.cuont: unknown key 'cuont'. Did you mean 'count'?",
@@ -146,14 +150,14 @@ either: {a: 1}
         (
             5,
             "many[0].count: 1.5 should be a whole number.",
-            "",
+            "write a whole number",
         ),
-        (6, "many[1].count: True should be a whole number.", ""),
-        (6, "many[1].share: inf is not a finite number.", ""),
-        (7, "pair: [1, 2, 3] should have 2 entries, not 3.", ""),
+        (6, "many[1].count: True should be a whole number.", "write a whole number"),
+        (6, "many[1].share: inf is not a finite number.", "write a plain number"),
+        (7, "pair: [1, 2, 3] should have 2 entries, not 3.", "write 2 entries"),
         (8, "words.a: 'b' should be a number.", _PLAIN),
         (8, "words[1]: the key 1 is not text.", "put it in quotes: '1'"),
-        (9, "either: a block with 'a' should be a text or a list.", ""),
+        (9, "either: a block with 'a' should be a text or a list.", "change its shape"),
     ]
 
 

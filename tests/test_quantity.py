@@ -123,3 +123,15 @@ def test_the_table_of_usual_units_says_what_pint_says(monkeypatch):
     for (a, b, difference), expected in zip(pairs, fast, strict=True):
         said = convert(a, b, difference=difference)
         assert said == pytest.approx(expected, rel=1e-11, abs=1e-11), (a, b)
+
+
+def test_a_difference_may_be_written_in_either_unit_of_temperature():
+    # As a difference 3 degC cannot mean anything but 3 K.
+    assert quantity("3 degC", "degC", difference=True) == 3.0
+    assert quantity("3 K", "degC", difference=True) == 3.0
+
+
+def test_a_difference_that_does_not_convert_is_told_in_kelvin():
+    with pytest.raises(PlaygroundError, match="'kg' does not convert to 'K'") as error:
+        quantity("3 kg", "degC", difference=True)
+    assert "write the value in K " in error.value.fix

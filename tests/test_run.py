@@ -457,3 +457,13 @@ class Strategy:
     }
     assert values[broken.worst_s] == max(v for t, v in values.items() if t >= 600)
     assert "first broken at" in broken.detail
+
+
+def test_a_seed_below_zero_is_refused_on_the_command_line(path, tmp_path, capsys):
+    from playground.cli import main
+
+    with pytest.raises(SystemExit) as end:
+        main(["run", str(path), "--seed", "-3", "-o", str(tmp_path / "out")])
+    assert end.value.code == 2
+    assert "seed: -3 is below 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

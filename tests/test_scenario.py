@@ -45,14 +45,33 @@ def test_a_wrong_file_is_told_what_is_wrong_and_where(name, tmp_path):
     case = CASES[name]
     path = tmp_path / "tank.yaml"
     path.write_text(changed(case.get("replace"), case.get("add")))
+    if "bytes" in case:
+        path.write_bytes(case["bytes"].encode("latin1"))
     with pytest.raises(FileFormatError) as error:
         load_scenario(path)
     text = str(error.value).replace(f"{tmp_path}/", "")
     for part in case["says"]:
         assert part in text, text
+    for part in case.get("not", []):
+        assert part not in text, text
     assert "Traceback" not in text
     if isinstance(error.value, DocumentError):
         assert all(mistake.line for mistake in error.value.mistakes), text
+        assert all(mistake.fix for mistake in error.value.mistakes), text
+    else:
+        assert error.value.fix, text
+
+
+def test_a_missing_file_is_told_with_what_is_there(tmp_path):
+    (tmp_path / "tank.yaml").write_text(GOOD)
+    with pytest.raises(FileFormatError, match=r"Did you mean 'tank\.yaml'") as error:
+        load_scenario(tmp_path / "tnk.yaml")
+    assert "tank.yaml" in error.value.fix
+
+
+def test_a_seed_below_zero_is_refused_from_python_too():
+    with pytest.raises(DocumentError, match="seed: -3 is below 0"):
+        Scenario(name="x", plant="lab_rig", duration="1h", seed=-3).prepare()
 
 
 def test_there_are_at_least_forty_wrong_files():

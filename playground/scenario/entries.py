@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from playground.checks import CheckEntry
-from playground.document import Document, DocumentError, Mistake, key_of
+from playground.document import (
+    Document,
+    DocumentError,
+    DurationText,
+    Mistake,
+    key_of,
+)
 from playground.errors import PlaygroundError
 from playground.faults import FaultEntry
 
@@ -54,9 +60,9 @@ class EventEntry:
         fault: Something that goes wrong from then on.
     """
 
-    at: str | None = None
+    at: DurationText | None = None
     when: str | None = None
-    for_: str | None = None
+    for_: DurationText | None = None
     once: bool = False
     publish: PublishEntry | None = None
     set: Mapping[str, Any] | None = None
@@ -77,7 +83,7 @@ class ProgramEntry:
 
     run: str
     name: str | None = None
-    start: str = "0s"
+    start: DurationText = "0s"
     timezone: str = "UTC"
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,10 +99,10 @@ class LinkEntry:
         retry: How much later what QoS 1 or 2 has lost is sent again.
     """
 
-    latency: str = "0s"
-    jitter: str = "0s"
+    latency: DurationText = "0s"
+    jitter: DurationText = "0s"
     loss: str | float = 0.0
-    retry: str = "1s"
+    retry: DurationText = "1s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +184,7 @@ class Scenario:
 
     name: str
     plant: str | Mapping[str, Any]
-    duration: str
+    duration: DurationText
     version: Literal["1.0"] = "1.0"
     description: str = ""
     tags: list[str] = field(default_factory=list)
@@ -189,7 +195,7 @@ class Scenario:
     transport: Literal["local", "lockstep", "realtime"] = "local"
     clients: list[str] = field(default_factory=list)
     start: str = "2026-01-01T00:00:00Z"
-    warm_up: str = "0s"
+    warm_up: DurationText = "0s"
     seed: int = 0
     initial: Mapping[str, Any] = field(default_factory=dict)
     disturbances: Mapping[str, Any] = field(default_factory=dict)

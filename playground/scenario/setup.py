@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import shlex
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,12 @@ class Preparation:
                 "use letters, digits, - and _",
             )
         duration_s = self._duration(("duration",), scenario.duration) or 0.0
+        if scenario.seed < 0:
+            self._wrong(
+                ("seed",),
+                f"{scenario.seed} is below 0.",
+                "write a whole number from 0 on",
+            )
         warm_up_s = self._duration(("warm_up",), scenario.warm_up) or 0.0
         if duration_s and warm_up_s >= duration_s:
             self._wrong(
@@ -90,7 +97,11 @@ class Preparation:
                 "make the duration longer; it includes the warm-up",
             )
         elif not duration_s and not self.mistakes:
-            self._wrong(("duration",), "a run of no length shows nothing.")
+            self._wrong(
+                ("duration",),
+                "a run of no length shows nothing.",
+                "write for instance 8h",
+            )
         try:
             start_ns = from_iso(scenario.start)
         except ValueError:
@@ -337,7 +348,11 @@ class Preparation:
                             PublishEntry(topic=topic, payload=str(payload), retain=True)
                         )
                 if not isinstance(written, Mapping):
-                    self._wrong(place, "write a topic and its payload on each line.")
+                    self._wrong(
+                        place,
+                        f"{written!r} is not a block of 'topic: payload' lines.",
+                        "write retained: {lab/mode: heat}",
+                    )
                 continue
             value = self._attempt(place, _settable, signals, name, written)
             if value is not None:
@@ -372,7 +387,10 @@ class Preparation:
                 )
         file = written["recording"]
         if not isinstance(file, str) or not self._file(file).exists():
-            raise PlaygroundError(f"There is no recording {file}.")
+            raise PlaygroundError(
+                f"There is no recording {file}.",
+                "name a recording beside the scenario or in the current folder",
+            )
         topics = written.get("topics")
         if topics is None:
             topics = [signals.need(name).topic]
@@ -514,7 +532,11 @@ class Preparation:
             merged["kpis"] = kpis
         for key in changes:
             if key in ("name", "baseline", "matrix", "monte_carlo", "checks"):
-                self._wrong((*place, key), f"a baseline cannot have {key!r}.")
+                self._wrong(
+                    (*place, key),
+                    f"a baseline cannot have {key!r}.",
+                    "leave it out; there go controllers, plant, disturbances and so on",
+                )
                 return None
         document = Document(
             self.document.path,
@@ -544,7 +566,11 @@ class Preparation:
             if check is None:
                 continue
             if check.name in names:
-                self._wrong(place, f"two checks are called {check.name!r}.")
+                self._wrong(
+                    place,
+                    f"two checks are called {check.name!r}.",
+                    "leave one out, or give it a 'name: …' of its own",
+                )
             names.add(check.name)
             found.append(check)
         return tuple(found)
@@ -552,10 +578,12 @@ class Preparation:
     def _kpis(self, signals: Signals) -> tuple[dict[str, Kpi], tuple[Limit, ...]]:
         entries = self.scenario.kpis
         kpis: dict[str, Kpi] = {}
+        wrong: list[str] = []
         for number, entry in enumerate(entries.use):
             place: Place = ("kpis", "use", number)
             kpi = self._attempt(place, self._kpi, entry, signals)
             if kpi is None:
+                wrong.extend([entry] if isinstance(entry, str) else entry)
                 continue
             if kpi.name in kpis:
                 self._wrong(
@@ -567,6 +595,10 @@ class Preparation:
         limits = []
         for number, text in enumerate(entries.limits):
             place = ("kpis", "limits", number)
+            name = text.split()[0] if text.strip() else ""
+            if name not in kpis and get_close_matches(name, wrong, n=1):
+                # It is the misspelt one, about which enough is said above.
+                continue
             one = self._attempt(place, self._limit, text, kpis)
             if one is not None:
                 limits.append(one)
@@ -636,7 +668,8 @@ def _within_range(signal: Signal, value: float) -> float:
     if signal.range is not None and signal.clip(value) != value:
         raise PlaygroundError(
             f"{value:g} {signal.unit} is outside the range of {signal.name!r}, "
-            f"{signal.range[0]:g}..{signal.range[1]:g} {signal.unit}."
+            f"{signal.range[0]:g}..{signal.range[1]:g} {signal.unit}.",
+            "write a value inside it",
         )
     return value
 
