@@ -1,5 +1,9 @@
-"""The same unmodified program, hosted and against a real broker in real time."""
+"""The same unmodified program, hosted and against mosquitto in real time.
 
+``PLAYGROUND_REAL_S=60`` makes it the minute that ``make bench-transports`` takes.
+"""
+
+import os
 import subprocess
 import sys
 import threading
@@ -14,9 +18,14 @@ from playground.clock import Phase, VirtualClock
 from playground.host import Hosted
 
 PROGRAM = Path(__file__).parent / "programs" / "sampling.py"
-DURATION_S = 3.0
+DURATION_S = float(os.environ.get("PLAYGROUND_REAL_S", "6"))
 PERIOD_S = 0.1
 SAMPLED_EACH_S = 0.5
+
+
+def _value(step: int) -> bytes:
+    """Returns what the plant says: down and up again, through 1.5 each 3 s."""
+    return f"{abs(step * PERIOD_S % 6 - 3):.1f}".encode()
 
 
 def _hosted() -> list[tuple[float, str]]:
@@ -29,7 +38,7 @@ def _hosted() -> list[tuple[float, str]]:
     plant.subscribe("ramp/command")
     clock.every(
         PERIOD_S,
-        lambda: plant.publish("ramp/value", f"{clock.now:.1f}".encode(), qos=1),
+        lambda: plant.publish("ramp/value", _value(round(clock.now / PERIOD_S)), qos=1),
         phase=Phase.PUBLICATION,
     )
     with Hosted([str(PROGRAM), "1883"], bus, clock):
@@ -64,7 +73,7 @@ def _real(port: int) -> list[tuple[float, str]]:
         for step in range(round(DURATION_S / PERIOD_S)):
             time.sleep(max(0.0, begin + step * PERIOD_S - time.monotonic()))
             said = round(step * PERIOD_S, 1)
-            plant.publish("ramp/value", f"{said:.1f}", qos=1)
+            plant.publish("ramp/value", _value(step), qos=1)
     finally:
         program.kill()
         program.wait()
@@ -73,14 +82,21 @@ def _real(port: int) -> list[tuple[float, str]]:
     return decided
 
 
+def _switched(decided: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Returns when it decided otherwise than before, and what."""
+    before = [None, *(what for _, what in decided)]
+    return [one for one, was in zip(decided, before, strict=False) if one[1] != was]
+
+
 @pytest.mark.broker
 @pytest.mark.slow
-def test_hosted_and_real_decide_the_same_within_one_sampling_period(embedded) -> None:
-    hosted, real = _hosted(), _real(embedded.port)
-    assert [what for _, what in hosted] == ["on", "on", "off", "off", "off"]
-    for decided in (hosted, real):
-        switched = [what for _, what in decided]
-        assert switched == sorted(switched, reverse=True)  # on … on, off … off
-    first_off = [next(t for t, what in d if what == "off") for d in (hosted, real)]
-    # One sampling period, and one of the plant's for the way there and back.
-    assert abs(first_off[0] - first_off[1]) <= SAMPLED_EACH_S + PERIOD_S + 1e-9
+def test_hosted_and_real_decide_the_same_within_one_sampling_period(mosquitto) -> None:
+    hosted, real = _switched(_hosted()), _switched(_real(mosquitto.port))
+    # At the end one of them may have come to its next decision, the other not.
+    count = min(len(hosted), len(real))
+    assert count >= DURATION_S / 3 - 1
+    assert max(len(hosted), len(real)) - count <= 1
+    for (its_s, its), (real_s, decided) in zip(hosted, real, strict=False):
+        assert its == decided
+        # One sampling period, and one of the plant's for the way there and back.
+        assert abs(its_s - real_s) <= SAMPLED_EACH_S + PERIOD_S + 1e-9
