@@ -257,10 +257,112 @@ def test_a_full_disk_ends_the_recording_with_a_clear_error(embedded, tmp_path):
     assert "error: " in errors
     assert "Traceback" not in errors
     recording = Recording.open(path)
-    assert f"The {recording.count} rows before are in {path}." in errors
+    (gap,) = recording.summary().gaps
+    assert "File too large" in gap.reason
+    assert f"The {recording.count - 1} rows before are in {path}." in errors
     payloads = [int(m.payload.partition(b"x")[0]) for m in recording.messages()]
     assert len(payloads) > 150
     assert payloads == list(range(len(payloads)))
+
+
+@pytest.mark.parametrize("every", ["20kB", "300ms"])
+def test_record_goes_on_in_parts(embedded, tmp_path, every, eventually):
+    with running(
+        *("record", tmp_path / "a.parquet", "--broker", embedded.url),
+        *("--rotate", every),
+    ) as process:
+        begins(process)
+        sent = 0
+
+        def has_begun_a_third() -> bool:
+            nonlocal sent
+            publish(embedded.url, ("a", b"%d" % sent + b"x" * 2000))
+            sent += 1
+            return len([*tmp_path.glob("a/part-0000[01].parquet")]) == 2
+
+        eventually(has_begun_a_third, within_s=30)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=20)
+        assert (process.returncode, errors) == (0, "")
+    recording = Recording.open(tmp_path / "a")
+    assert len(recording.paths) >= 3
+    assert output.startswith(f"{sent} messages")
+    payloads = [int(m.payload.partition(b"x")[0]) for m in recording.messages()]
+    assert payloads == list(range(sent))
+    assert recording.summary().losses == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_record_around_an_event_begins_with_what_the_broker_had_kept(
+    embedded, tmp_path, eventually
+):
+    path = tmp_path / "a.parquet"
+    plant = MqttBus(embedded.url).connect("plant")
+    plant.publish("valve", b"open", qos=1, retain=True)
+    plant.flush()
+    with running(
+        *("record", path, "--broker", embedded.url),
+        *("--trigger", "alarm", "--ring", "1ms", "--after", "1min"),
+    ) as process:
+        begins(process)
+        threading.Event().wait(0.01)  # out of the ring
+        publish(embedded.url, ("a", b"1"), ("alarm", b"!"), ("a", b"after"))
+        journal = path.with_name("a.parquet.journal")
+        eventually(lambda: b"after" in journal.read_bytes())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    plant.disconnect()
+    told = [(m.topic, m.payload, m.retain) for m in Recording.open(path).messages()]
+    assert told[0] == ("valve", b"open", True)
+    assert told[-2:] == [("alarm", b"!", False), ("a", b"after", False)]
+
+
+def test_record_says_a_subscription_is_refused(embedded, tmp_path, capsys):
+    path = tmp_path / "a.parquet"
+    assert run("record", path, "--broker", embedded.url, "-t", "$share/g/a") == 1
+    errors = capsys.readouterr().err
+    assert "refuses the subscription to '$share/g/a'" in errors
+    assert "fix: " in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", ["variable", "file", "through a tap"])
+def test_a_password_stands_nowhere_but_where_it_was_given(
+    tmp_path, given, eventually, monkeypatch
+):
+    secret = "correct-horse"
+    path = tmp_path / "a.parquet"
+    with EmbeddedBroker(users={"lab": secret}) as broker:
+        monkeypatch.setenv("PLAYGROUND_MQTT_PASSWORD", secret)
+        url = broker.url.replace("//", "//lab@")
+        options: list[str | Path] = ["--broker", url]
+        if given == "file":
+            monkeypatch.delenv("PLAYGROUND_MQTT_PASSWORD")
+            file = tmp_path / "password"
+            file.write_text(secret + "\n")
+            options += ["--password-file", file]
+        elif given == "through a tap":
+            options = ["--broker", broker.url, "--tap", "127.0.0.1:0"]
+        with running("record", path, *options) as process:
+            line = begins(process)
+            seen = [line.encode()]
+            seen.append(Path(f"/proc/{process.pid}/cmdline").read_bytes())
+            where = url
+            if tap := re.search(r"through mqtt://(\S+)", line):
+                where = f"mqtt://lab@{tap[1]}"
+            publisher = MqttBus(where, password=secret).connect("plant")
+            publisher.publish("a", b"said", qos=1)
+            journal = path.with_name("a.parquet.journal")
+            eventually(lambda: b"said" in journal.read_bytes())
+            publisher.disconnect()
+            broker.stop()  # and what is said about that
+            process.send_signal(signal.SIGTERM)
+            seen.append(journal.read_bytes() if journal.exists() else b"")
+            seen += [text.encode() for text in process.communicate(timeout=20)]
+    seen.append(path.read_bytes())
+    seen.append(repr(Recording.open(path).metadata).encode())
+    assert len(b"".join(seen)) > 1000
+    assert not [where for where in seen if secret.encode() in where]
 
 
 # --------------------------------------------------------------------- recover
@@ -291,6 +393,23 @@ def test_recover_says_what_is_lost(tmp_path, capsys):
     assert "2 messages are in" in output
     assert "discarded: " in output
     assert Recording.open(path).count == 2
+
+
+def test_recover_without_room_fails_and_keeps_the_journal(tmp_path):
+    path = tmp_path / "a.parquet"
+    journal = abandoned(path)
+    before = journal.read_bytes()
+
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    with running("recover", path, preexec_fn=no_room) as process:
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 1
+    assert "error: " in errors
+    assert "Traceback" not in errors
+    assert [p.name for p in tmp_path.iterdir()] == [journal.name]
+    assert journal.read_bytes() == before
 
 
 def test_recover_of_nothing_is_an_error(tmp_path, capsys):

@@ -10,6 +10,7 @@ import pytest
 
 from playground.broker import EmbeddedBroker, find_mosquitto
 from playground.bus import Will
+from playground.cli import main
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message
 from playground.mqtt import BrokerUrl, MqttBus, Tls, find_password
@@ -588,6 +589,22 @@ def test_a_certificate_that_is_not_good_is_an_error(
     tls = Tls(ca_file=certificates / "ca.pem") if trusts else None
     with pytest.raises(ConnectionFailed, match=said):
         opening(MqttBus(f"mqtts://127.0.0.1:{port}", tls=tls))
+
+
+def test_record_with_an_expired_certificate_says_so_and_leaves_nothing(
+    certificates, tls_mosquitto, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    url = f"mqtts://127.0.0.1:{tls_mosquitto('expired')}"
+    ca = certificates / "ca.pem"
+    with pytest.raises(SystemExit) as end:
+        main(["record", f"{out}/a.parquet", "--broker", url, "--ca", str(ca)])
+    assert end.value.code == 1
+    errors = capsys.readouterr().err
+    assert "certificate has expired" in errors
+    assert "fix: " in errors
+    assert list(out.iterdir()) == []
 
 
 def test_plain_and_encrypted_ports_are_told_apart(

@@ -349,7 +349,11 @@ def test_a_full_disk_ends_the_recording_and_keeps_what_it_had(tmp_path, monkeypa
             recorder.take(Message(10, "a", b""))
         assert recorder.stopped.is_set()
     assert isinstance(recorder.failure, RecordingStopped)
-    assert recorder.recording.count == 10
+    assert len(rows(recorder.recording)) == 10
+    assert recorder.recording.summary().losses == 0
+    (gap,) = recorder.recording.summary().gaps
+    assert gap.start_ns == 10
+    assert gap.reason == "No space left on device."
     (warning,) = recorder.recording.metadata["warnings"]
     assert warning == "the recording ended early: No space left on device."
 

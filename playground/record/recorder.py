@@ -268,6 +268,9 @@ class Recorder:
             self._rotating.join()
         if self.failure is not None:
             self.warn(f"the recording ended early: {self.failure.problem}")
+            if isinstance(self.failure, RecordingStopped):
+                now_ns = max(self._clock.time_ns(), self._last_ns)
+                writer.gap(self._last_ns, now_ns, self.failure.problem)
         writer.metadata.update(self._described(), end_ns=self._clock.time_ns())
         self._recording = writer.close()
         return self._recording
@@ -488,10 +491,9 @@ def record(
                 on_progress(recorder.progress())
     failure = recorder.failure
     if failure is not None:
-        kept = recorder.recording
         raise type(failure)(
-            f"{failure.problem} The {kept.count} rows before are in "
-            f"{', '.join(kept.paths)}.",
+            f"{failure.problem} The {recorder.progress().count} rows before are in "
+            f"{', '.join(recorder.recording.paths)}.",
             "make room on that disk, or record to another one",
         )
     return recorder.recording

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from playground.errors import ExitCode, FileFormatError, PlaygroundError
@@ -59,7 +60,12 @@ class RecoverReport:
 
 
 def seal_journal(
-    journal: Path, target: Path, *, metadata: dict[str, Any], overwrite: bool
+    journal: Path,
+    target: Path,
+    *,
+    metadata: dict[str, Any],
+    overwrite: bool,
+    more: pa.RecordBatch | None = None,
 ) -> tuple[SealedFile, JournalReader]:
     """Seals a journal into a target, then deletes the journal.
 
@@ -71,12 +77,15 @@ def seal_journal(
         target: Name of the sealed file.
         metadata: Goes over the metadata in the journal.
         overwrite: The target may exist.
+        more: Rows that the journal had no room for.
     """
     reader = JournalReader(journal)
     writer = SealWriter(target)
     try:
         for batch in reader.batches():
             writer.write(batch)
+        if more is not None and more.num_rows:
+            writer.write(more)
         complete = {**reader.metadata, **metadata, "journal": reader.identity}
         complete.setdefault("next_seq", reader.next_seq)
         sealed = writer.finish(complete)

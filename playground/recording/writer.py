@@ -105,6 +105,7 @@ class RecordingWriter:
         self._pending: list[Message] = []
         self._pending_seqs: list[int] = []
         self._pending_bytes = 0
+        self._unwritten: list[Message] = []
         self._recording: Recording | None = None
         self._ended = False
         self._failure: RecordingStopped | None = None
@@ -274,11 +275,18 @@ class RecordingWriter:
         """Records that the recorder was blind from ``start_ns`` to ``end_ns``.
 
         The row has the time ``end_ns``, so that rows stay in order of time, and
-        the payload ``{"start_ns": …, "end_ns": …, "reason": …}``.
+        the payload ``{"start_ns": …, "end_ns": …, "reason": …}``. Where the disk
+        takes no more, it is written when the recording is sealed.
         """
         told = {"start_ns": start_ns, "end_ns": end_ns, "reason": reason}
-        payload = json.dumps(told).encode()
-        return self.append(Message(end_ns, "", payload, kind="gap"))
+        row = Message(end_ns, "", json.dumps(told).encode(), kind="gap")
+        try:
+            return self.append(row)
+        except RecordingStopped:
+            with self._lock:
+                self._unwritten.append(row)
+                self._seq += 1
+                return self._seq - 1
 
     def sync(self) -> None:
         """Returns when all that was appended is on the disk (with a journal)."""
@@ -422,11 +430,14 @@ class RecordingWriter:
         try:
             metadata = json.loads(self._metadata_text())
             metadata["next_seq"] = self._seq
+            unwritten = self._unwritten
+            first = self._seq - len(unwritten)
             sealed, _ = seal_journal(
                 journal.path,
                 self._target,
                 metadata=metadata,
                 overwrite=self._overwrite,
+                more=to_batch(unwritten, range(first, self._seq)),
             )
         except PlaygroundError as error:
             self._closed_bytes += journal.size
