@@ -35,7 +35,7 @@ bench: $(READY)
 # The transports and hosting: one table, each figure beside its baseline.
 bench-transports: $(READY)
 	@$(BIN)/pytest tests/benchmarks/test_bench_transports.py --benchmark-enable -q -s
-	@PLAYGROUND_REAL_S=60 $(BIN)/pytest tests/test_host_real.py -q
+	@PLAYGROUND_REAL_S=60 $(BIN)/pytest tests/test_host_real.py -q -o faulthandler_timeout=120
 
 # One stamp for the whole environment: a second call finds it and starts at once.
 $(READY): pyproject.toml constraints.txt

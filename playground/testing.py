@@ -13,12 +13,14 @@ import math
 import pickle
 import queue
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn
 from unittest import mock
 
+from playground.bus import Bus, Will
 from playground.controllers import Controller
 from playground.errors import ConnectionFailed
 from playground.lockstep import ACK_TOPIC, TICK_TOPIC
@@ -107,6 +109,157 @@ def _same(expected: Trajectory, got: Trajectory, when: str) -> None:
             assert a[name] == b[name], (
                 f"{when}, step {number} differs: {name} is {b[name]!r}, was {a[name]!r}"
             )
+
+
+def check_bus(make: Callable[[], Bus], *, within_s: float = 10.0) -> None:
+    """Checks that a bus keeps the rules of MQTT that the parts of a run stand on.
+
+    Filters and ``$`` topics, QoS, order, retained messages, overlapping
+    subscriptions, sessions, take-over and wills; each on a bus of its own.
+
+    Args:
+        make: Makes a bus on which nothing has been said yet. It may deliver from
+            another thread.
+        within_s: Wall seconds after which a message counts as not delivered.
+
+    Raises:
+        AssertionError: A rule is broken.
+    """
+    for rule in (
+        _filters_choose,
+        _qos_and_order_are_kept,
+        _retained_messages_stay,
+        _overlapping_subscriptions_deliver_once,
+        _sessions_last,
+        _wills_are_published,
+    ):
+        rule(_Room(make(), within_s))
+
+
+class _Room:
+    """A bus under test, and what its clients have heard."""
+
+    def __init__(self, bus: Bus, within_s: float) -> None:
+        self.bus = bus
+        self.within_s = within_s
+        self.speaker = bus.connect("check-speaker")
+        self._settled = 0
+
+    def ear(self, client_id: str, *filters: str, qos: int = 2, **options: Any) -> _Ear:
+        ear = _Ear(self, client_id, **options)
+        for topic_filter in filters:
+            ear.connection.subscribe(topic_filter, qos=qos)
+        return ear
+
+    def expect(self, ear: _Ear, told: list[tuple[str, bytes, int, bool]]) -> None:
+        """Compares what an ear was told, after all that was said has come."""
+        self._settled += 1
+        last = f"check-settle/{self._settled}"
+        ear.connection.subscribe(last, qos=1)
+        self.speaker.publish(last, b"", qos=1)
+        self.wait(lambda: any(m.topic == last for m in ear.heard), f"{last} at QoS 1")
+        ear.connection.unsubscribe(last)
+        got = [
+            (m.topic, m.payload, m.qos, m.retain)
+            for m in ear.heard
+            if not m.topic.startswith("check-settle/")
+        ]
+        assert got == told, f"{ear.connection.client_id} heard {got}, not {told}"
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        give_up = time.monotonic() + self.within_s
+        pause = threading.Event()
+        while not condition():
+            assert time.monotonic() < give_up, f"{what} did not come"
+            pause.wait(0.002)
+
+
+class _Ear:
+    """A client that keeps what it hears."""
+
+    def __init__(self, room: _Room, client_id: str, **options: Any) -> None:
+        self.heard: list[Message] = []
+        self.connection = room.bus.connect(client_id, self.heard.append, **options)
+
+
+def _filters_choose(room: _Room) -> None:
+    topics = ["a", "a/b", "a/b/c", "b", "/b", "$a/b"]
+    for topic_filter, covered in {
+        "#": ["a", "a/b", "a/b/c", "b", "/b"],
+        "a/#": ["a", "a/b", "a/b/c"],
+        "+/b": ["a/b", "/b"],
+        "+": ["a", "b"],
+        "$a/+": ["$a/b"],
+    }.items():
+        ear = room.ear(f"check {topic_filter}", topic_filter, qos=0)
+        for topic in topics:
+            room.speaker.publish(topic, topic.encode())
+        room.expect(ear, [(topic, topic.encode(), 0, False) for topic in covered])
+        ear.connection.disconnect()
+
+
+def _qos_and_order_are_kept(room: _Room) -> None:
+    ears = [room.ear(f"check-qos-{qos}", "a/+", qos=qos) for qos in (0, 1, 2)]
+    for qos in (0, 1, 2):
+        for number in range(20):
+            room.speaker.publish(f"a/{number % 3}", b"%d" % number, qos=qos)
+        for ear, granted in zip(ears, (0, 1, 2), strict=True):
+            told = [
+                (f"a/{n % 3}", b"%d" % n, min(qos, granted), False) for n in range(20)
+            ]
+            room.expect(ear, told)
+            ear.heard.clear()
+
+
+def _retained_messages_stay(room: _Room) -> None:
+    early = room.ear("check-early", "a")
+    room.speaker.publish("a", b"1", qos=1, retain=True)
+    room.speaker.publish("a", b"2", qos=1, retain=True)
+    room.expect(early, [("a", b"1", 1, False), ("a", b"2", 1, False)])
+    late = room.ear("check-late", "a")
+    room.expect(late, [("a", b"2", 1, True)])
+    room.speaker.publish("a", b"", retain=True)
+    room.expect(late, [("a", b"2", 1, True), ("a", b"", 0, False)])
+    room.expect(room.ear("check-later", "a"), [])
+
+
+def _overlapping_subscriptions_deliver_once(room: _Room) -> None:
+    ear = room.ear("check-overlap", "a/#", "a/+", "a/b", qos=1)
+    room.speaker.publish("a/b", b"1", qos=1)
+    ear.connection.unsubscribe("a/#")
+    room.speaker.publish("a/b", b"2")
+    room.expect(ear, [("a/b", b"1", 1, False), ("a/b", b"2", 0, False)])
+
+
+def _sessions_last(room: _Room) -> None:
+    room.ear("check-away", "a", qos=1, clean=False).connection.disconnect()
+    room.speaker.publish("a", b"missed", qos=1)
+    room.speaker.publish("a", b"not kept")
+    room.expect(room.ear("check-witness"), [])  # all of it has been taken
+    back = room.ear("check-away", clean=False)
+    room.wait(lambda: bool(back.heard), "what was said at QoS 1 to a client away")
+    assert back.heard[0].payload == b"missed"
+    back.connection.disconnect()
+    room.ear("check-away").connection.disconnect()
+    clean = room.ear("check-away", clean=False)
+    room.speaker.publish("a", b"nobody", qos=1)
+    room.expect(clean, [])
+
+
+def _wills_are_published(room: _Room) -> None:
+    ear = room.ear("check-heir", "state", qos=1)
+    will = Will(topic="state", payload=b"gone", qos=1)
+    room.bus.connect("check-polite", will=will).disconnect()
+    room.expect(ear, [])
+    rude = room.bus.connect("check-rude", will=will)
+    abort = getattr(rude, "abort", None)
+    if abort is not None:
+        abort()
+        room.wait(
+            lambda: any(m.topic == "state" for m in ear.heard),
+            "the will of a client that was cut off",
+        )
+        room.expect(ear, [("state", b"gone", 1, False)])
 
 
 class LockstepClient:

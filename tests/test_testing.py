@@ -1,13 +1,23 @@
 """The conformance suites pass a good part and name what is wrong with a bad one."""
 
+import contextlib
 import math
 import random
 import time
 
 import pytest
 
+from playground.broker import EmbeddedBroker
+from playground.bus import LocalBus
+from playground.clock import VirtualClock
+from playground.mqtt import MqttBus
 from playground.signals import Signal, Signals
-from playground.testing import check_controller, check_plant, random_inputs
+from playground.testing import (
+    check_bus,
+    check_controller,
+    check_plant,
+    random_inputs,
+)
 
 SIGNALS = Signals(
     [
@@ -167,3 +177,49 @@ def test_random_inputs_stay_in_range_and_are_the_same_for_a_seed():
     assert inputs == random_inputs(SIGNALS, 200, 3)
     assert all(0 <= step["heat"] <= 1 for step in inputs)
     assert len({step["heat"] for step in inputs}) > 3
+
+
+def test_the_local_bus_passes():
+    check_bus(lambda: LocalBus(VirtualClock()))
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_a_bus_over_a_broker_passes():
+    brokers = contextlib.ExitStack()
+    with brokers:
+        check_bus(lambda: MqttBus(brokers.enter_context(EmbeddedBroker()).url))
+
+
+class KeepsNothing(LocalBus):
+    def _keep(self, message):
+        pass
+
+
+class Loud(LocalBus):
+    def add_subscription(self, connection, topic_filter, qos):
+        super().add_subscription(connection, topic_filter, 2)
+
+
+class Cheerful(LocalBus):
+    def connect(self, client_id, on_message=None, *, will=None, clean=True):
+        return super().connect(client_id, on_message, will=None, clean=clean)
+
+
+class Shortlived(LocalBus):
+    def connect(self, client_id, on_message=None, *, will=None, clean=True):
+        return super().connect(client_id, on_message, will=will, clean=True)
+
+
+@pytest.mark.parametrize(
+    ("bus", "complaint"),
+    [
+        (KeepsNothing, "check-late heard "),
+        (Loud, "check-qos-0 heard "),
+        (Cheerful, "the will of a client that was cut off did not come"),
+        (Shortlived, "what was said at QoS 1 to a client away did not come"),
+    ],
+)
+def test_a_bus_that_breaks_a_rule_is_told_which(bus, complaint):
+    with pytest.raises(AssertionError, match=complaint):
+        check_bus(lambda: bus(VirtualClock()), within_s=0.05)
