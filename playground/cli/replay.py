@@ -113,7 +113,6 @@ def command(
 
     Example: playground replay session.parquet --broker mqtt://localhost --speed 10
     """
-    from playground.convert import read_place
     from playground.recording import Recording
     from playground.replay import Remap, Replayer, parse_speed
 
@@ -128,8 +127,8 @@ def command(
         "speed": rate,
         "topics": tuple(topic or ()),
         "exclude": tuple(exclude or ()),
-        "start_ns": None if start is None else read_place(start, recording),
-        "end_ns": None if end is None else read_place(end, recording),
+        "start_ns": _place(start, recording),
+        "end_ns": _place(end, recording),
         "remap": tuple(Remap.parse(rule) for rule in remap or ()),
         "qos": qos,
         "retain": _retain(retain),
@@ -145,7 +144,7 @@ def command(
             )
         begin_ns = options["start_ns"]
         if begin_ns is None:
-            begin_ns = read_place("0s", recording)
+            begin_ns = _begin_of(recording)
         options["end_ns"] = begin_ns + round(seconds(duration) * 1e9)
     wait_s = None if wait is None else seconds(wait)
     if lockstep:
@@ -168,6 +167,21 @@ def command(
     typer.echo(str(report))
 
 
+def _place(text: str | None, recording: Recording) -> int | None:
+    if text is None:
+        return None
+    # Imports what reads and writes other formats; the first message is not to
+    # wait for that.
+    from playground.convert import read_place
+
+    return read_place(text, recording)
+
+
+def _begin_of(recording: Recording) -> int:
+    span = recording.time_range
+    return recording.start_ns if span is None else span[0]
+
+
 def _in_lockstep(
     recording: Recording,
     broker: str | None,
@@ -184,8 +198,7 @@ def _in_lockstep(
     options = {**options, "speed": 1.0, "control": False}
     start_ns = options["start_ns"]
     if start_ns is None:
-        span = recording.time_range
-        start_ns = recording.start_ns if span is None else span[0]
+        start_ns = _begin_of(recording)
     with contextlib.ExitStack() as stack:
         if broker is None:
             broker = stack.enter_context(EmbeddedBroker(port=port)).url

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from playground.message import Message
-from playground.recording.columns import to_messages
+from playground.recording.columns import to_messages, values
 
 if TYPE_CHECKING:
     from playground.recording.reader import Recording
@@ -49,7 +49,7 @@ def last_retained(
             rows = np.flatnonzero(retain)
             if not len(rows):
                 continue
-            times = batch.column("time").cast(pa.int64()).to_numpy()
+            times = values(batch.column("time"))
             seqs = batch.column("seq").to_numpy()
             names = batch.column("topic").dictionary
             codes = batch.column("topic").indices.to_numpy()[rows]

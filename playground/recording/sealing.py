@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -118,6 +117,9 @@ class SealWriter:
     def _open(self, first: pa.Table) -> pq.ParquetWriter:
         sample = first.column("payload").slice(0, 8192)
         named = ["kind", "topic", "client", "properties"]
+        # 50 ms to import, and who only reads needs it not at all.
+        import pyarrow.compute as pc
+
         if 4 * pc.count_distinct(sample).as_py() < len(sample):
             named.append("payload")
         return pq.ParquetWriter(

@@ -5,6 +5,7 @@ What is said and when is not known here.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -91,7 +92,8 @@ class Simulated:
 
     def wake(self) -> None:
         """Has it look for commands at this instant."""
-        if self._play.gi_running or self.end.triggered:
+        is_playing = inspect.getgeneratorstate(self._play) == inspect.GEN_RUNNING
+        if is_playing or self.end.triggered:
             return
         # The one that is queued stays in the queue and does nothing.
         self._alarm.callbacks = []
