@@ -100,6 +100,8 @@ class LockstepBus(LocalBus):
         self._closed = False
         self._started = False
         self._link: Connection = broker.connect("playground-run", self._inbox.put)
+        # A connection that gathers what is said wants to be told when it is enough.
+        self._push: Callable[[], object] = getattr(self._link, "push", lambda: None)
         self._link.subscribe("#", qos=2)
         self._begin()
         # A client that is still connecting would miss what is said first.
@@ -108,6 +110,7 @@ class LockstepBus(LocalBus):
 
     def send(self, message: Message) -> None:
         """Sends a publication through the broker."""
+        is_heard = self.listeners(message.topic) > 0
         self._expected.append(message)
         self._sent += 1
         self._link.publish(
@@ -119,7 +122,7 @@ class LockstepBus(LocalBus):
         )
         # Somebody in this process listens: they must hear it within this
         # instant, before anything else happens, as they do on the local bus.
-        if self._turn is None and self.listeners(message.topic):
+        if self._turn is None and is_heard:
             self._await(lambda: not self._expected, "the broker")
 
     def add_subscription(
@@ -159,6 +162,7 @@ class LockstepBus(LocalBus):
         self._closed = True
         if self._started:
             self._say({"end": True, "now": self.clock.now})
+        self._push()
         self._link.disconnect()
 
     def _begin(self) -> None:
@@ -218,6 +222,7 @@ class LockstepBus(LocalBus):
         deadline_s: float | None = None,
     ) -> None:
         """Takes what the broker sends until ``done``."""
+        self._push()
         wait_s = self.deadline_s if deadline_s is None else deadline_s
         give_up = time.monotonic() + wait_s
         while not done():
@@ -238,6 +243,8 @@ class LockstepBus(LocalBus):
                     f"{ACK_TOPIC}<client> within the deadline",
                 ) from None
             self._take(message)
+            # What was said in answer must not wait for us.
+            self._push()
 
     def _take(self, message: Message) -> None:
         topic = message.topic

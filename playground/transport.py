@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from playground.broker import EmbeddedBroker
-from playground.bus import Bus, LocalBus, OnMessage, Will
+from playground.bus import Bus, Connection, LocalBus, OnMessage, Will
 from playground.clock import DEFAULT_START_NS, RealtimeClock, VirtualClock
 from playground.errors import ConnectionFailed
 from playground.lockstep import LockstepBus, LockstepClock
@@ -82,7 +82,7 @@ def lockstep(
     with _broker(url) as at:
         clock = LockstepClock(start_ns)
         bus = LockstepBus(
-            MqttBus(at, retain_as_published=True),
+            _SwiftBus(at),
             clock,
             clients=clients,
             deadline_s=deadline_s,
@@ -136,6 +136,25 @@ def _broker(url: str | None, observer: OnMessage | None = None) -> Iterator[str]
         return
     with EmbeddedBroker(observer=observer) as broker:
         yield broker.url
+
+
+class _SwiftBus:
+    """A broker whose clients send what they say in one go, where it speaks TCP."""
+
+    def __init__(self, url: str) -> None:
+        self._bus = MqttBus(url, retain_as_published=True)
+
+    def connect(
+        self,
+        client_id: str,
+        on_message: OnMessage | None = None,
+        *,
+        will: Will | None = None,
+        clean: bool = True,
+    ) -> Connection:
+        if will is not None or not clean or self._bus.url.is_websocket:
+            return self._bus.connect(client_id, on_message, will=will, clean=clean)
+        return self._bus.send(client_id, on_message)
 
 
 class RealtimeBus:
