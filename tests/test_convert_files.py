@@ -253,6 +253,7 @@ messages_of = st.lists(
     min_size=1,
     max_size=6,
 )
+CSV_HEADER = "time,topic,payload,payload_base64,qos,retain,dup,client,properties,kind\n"
 ALL = settings(
     deadline=None,
     max_examples=40,
@@ -275,13 +276,13 @@ def session_of(drawn) -> list[Message]:
     ]
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "mcap"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "mcap"])
 @ALL
 @given(drawn=messages_of)
 def test_everything_comes_back_from_formats_that_can_say_it(tmp_path, drawn, suffix):
     messages = session_of(drawn)
     source = record(tmp_path / "s.parquet", messages)
-    export(source, tmp_path / f"x.{suffix}", overwrite=True)
+    export(source, tmp_path / f"x.{suffix}", format=suffix, overwrite=True)
     back = import_file(
         tmp_path / f"x.{suffix}", tmp_path / "b.parquet", overwrite=True
     ).recording
@@ -308,8 +309,8 @@ def test_line_protocol_keeps_all_but_properties(tmp_path, drawn):
 
 
 def test_session_events_travel_too(day, tmp_path):
-    for suffix in ("jsonl", "mcap"):
-        export(day, tmp_path / f"x.{suffix}")
+    for suffix in ("csv", "jsonl", "mcap"):
+        export(day, tmp_path / f"x.{suffix}", format=suffix)
         back = import_file(tmp_path / f"x.{suffix}", tmp_path / f"{suffix}.parquet")
         everything = list(day.messages(kinds=KINDS))
         assert list(back.recording.messages(kinds=KINDS)) == everything
@@ -373,6 +374,10 @@ def test_messages_out_of_order_are_sorted_and_it_is_said(tmp_path):
         ("x.lp", "m,t f=1 now\n", "x.lp:1: 't' has no '='"),
         ("x.lp", 'm f="a\nb" 1\nm f=1\n', "x.lp:3: a line is"),
         ("x.mcap", "nonsense", "not a readable MCAP file"),
+        ("x.csv", CSV_HEADER + "noon,a,,,0,,,,,publish\n", "x.csv:2: "),
+        ("x.csv", CSV_HEADER + "1,a,,,0,maybe,,,,publish\n", "2: retain is 'maybe'"),
+        ("x.csv", CSV_HEADER + "1,a,,,7,,,,,publish\n", "2: QoS is '7'"),
+        ("x.csv", CSV_HEADER + "1,a,b\n", "2: the row has more or fewer cells"),
     ],
 )
 def test_bad_files_are_refused_with_the_line(tmp_path, name, text, words):

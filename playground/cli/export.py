@@ -14,7 +14,7 @@ def command(
     format: Annotated[
         str | None,
         typer.Option(
-            help="mqtt-recorder, jsonl, wide, mcap, influx; told by the suffix."
+            help="mqtt-recorder, csv, jsonl, wide, mcap, influx; told by the suffix."
         ),
     ] = None,
     signals: Annotated[
@@ -45,7 +45,7 @@ def command(
 ) -> None:
     """Write a recording as a file of another tool.
 
-    CSV of mqtt-recorder, JSON Lines, a wide table of signals (CSV or Parquet),
+    CSV of mqtt-recorder, plain CSV, JSON Lines, a wide table of signals (CSV or Parquet),
     MCAP for Foxglove, InfluxDB line protocol.
 
     Example: playground export s.parquet -o s.csv --signals rig.yaml --period 5s

@@ -21,7 +21,7 @@ from playground.convert.render import as_text_or_base64
 from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.message import KINDS, Message, check_topic
 
-_KEYS = (
+KEYS = (
     "time",
     "topic",
     "payload",
@@ -84,7 +84,7 @@ def read_jsonl(path: Path, *, notes: list[str]) -> Iterator[Message]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
-                    yield _message(json.loads(line))
+                    yield message_of(json.loads(line))
                 except PlaygroundError as error:
                     raise FileFormatError(
                         f"{path}:{number}: {error.problem}", error.fix
@@ -95,14 +95,20 @@ def read_jsonl(path: Path, *, notes: list[str]) -> Iterator[Message]:
                     ) from error
 
 
-def _message(entry: Any) -> Message:
+def message_of(entry: Any) -> Message:
+    """Returns the message that a line, read as JSON, says.
+
+    Raises:
+        PlaygroundError: A key is unknown or missing, or a value cannot be.
+        ValueError: The time is none, or the payload is no base64.
+    """
     if not isinstance(entry, dict):
         raise PlaygroundError("the line is not a JSON object.", f"write {_EXAMPLE}")
     for key in entry:
-        if key not in _KEYS:
+        if key not in KEYS:
             raise PlaygroundError(
-                f"unknown key {key!r}.{closest(key, _KEYS)}",
-                f"keys: {', '.join(_KEYS)}",
+                f"unknown key {key!r}.{closest(key, KEYS)}",
+                f"keys: {', '.join(KEYS)}",
             )
     for key in ("time", "topic"):
         if key not in entry:

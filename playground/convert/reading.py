@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from playground.convert.influx import read_influx
-from playground.convert.jsonl import looks_like_jsonl, read_jsonl
+from playground.convert.jsonl import KEYS, looks_like_jsonl, read_jsonl
 from playground.convert.mcap_file import read_mcap
+from playground.convert.message_csv import read_message_csv
 from playground.convert.output import Output
 from playground.convert.recorder_csv import (
     is_base64,
@@ -30,7 +31,7 @@ from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.message import Message
 from playground.recording import Recording
 
-FORMATS = ("mqtt-recorder", "table", "jsonl", "influx", "mcap")
+FORMATS = ("mqtt-recorder", "csv", "table", "jsonl", "influx", "mcap")
 """What can be imported; see `detect_format`."""
 
 
@@ -44,7 +45,12 @@ _SUFFIXES = {
     ".influx": "influx",
     ".line": "influx",
 }
-_READERS = {"jsonl": read_jsonl, "influx": read_influx, "mcap": read_mcap}
+_READERS = {
+    "csv": read_message_csv,
+    "jsonl": read_jsonl,
+    "influx": read_influx,
+    "mcap": read_mcap,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,8 @@ def detect_format(path: Path) -> str:
             first = []
     if looks_like_recorder(first):
         return "mqtt-recorder"
+    if tuple(first) == KEYS:
+        return "csv"
     if len(first) == 1:
         first = first[0].replace(";", "\t").split("\t")
     if is_table([name.strip() for name in first]):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from playground.convert.influx import write_influx
 from playground.convert.jsonl import write_jsonl
 from playground.convert.mcap_file import write_mcap
+from playground.convert.message_csv import write_message_csv
 from playground.convert.recorder_csv import write_recorder_csv
 from playground.errors import PlaygroundError, closest
 from playground.message import KINDS, Message
@@ -24,6 +25,7 @@ from playground.signals import Signals
 
 EXPORTS = {
     "mqtt-recorder": "the CSV of the mqtt-recorder tool",
+    "csv": "a row per message with all it has, under a header",
     "jsonl": "JSON Lines, a message per line",
     "wide": "a table of signals over time (needs signals), CSV or Parquet",
     "mcap": "MCAP, for Foxglove",
@@ -115,10 +117,10 @@ def export(
         if kind == "mcap":
             everything = messages(KINDS)
             return ExportReport(format=kind, count=write_mcap(everything, temporary))
-        if kind == "jsonl":
-            everything = messages(KINDS)
+        if kind in ("csv", "jsonl"):
+            write = write_jsonl if kind == "jsonl" else write_message_csv
             with _text(temporary) as file:
-                return ExportReport(format=kind, count=write_jsonl(everything, file))
+                return ExportReport(format=kind, count=write(messages(KINDS), file))
         said = messages(SAID)
         if kind == "influx":
             with _text(temporary) as file:
