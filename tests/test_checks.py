@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -151,6 +152,27 @@ def test_a_check_is_called_what_it_says_unless_it_has_a_name():
         ({"eventually": "on == 1", "within": "5"}, "has no unit"),
         ({"message": "a/#/b", "every": "5s"}, "must be the last level"),
         ({"message": "a/b"}, "needs to say how often"),
+        ({"message": "a", "every": "5s", "after": "b"}, "every and after"),
+        ({"message": "a", "after": "b"}, "'after' and 'within' go together"),
+        ({"message": "a", "every": "5s", "within": "5s"}, "go together"),
+        ({"message": "a", "after": "a", "within": "5s"}, "the answer to itself"),
+        ({"message": "a", "schema": {"type": "wrong"}}, "no JSON Schema: $.type"),
+        ({"message": "a", "schema": "none.json"}, "cannot be read as JSON"),
+        (
+            {"message": "a", "schema": {"$ref": "file:///etc/x.json"}},
+            "refers to 'file:///etc/x.json'",
+        ),
+        ({"message": "a", "schema": {"$ref": "#/$defs/x"}}, "leads nowhere"),
+        ({"when": "on == 1", "then": "on == 1", "then_message": "a"}, "not both"),
+        (
+            {"when": "on == 1", "then_message": "a", "until": "on == 0"},
+            "'until' does not go with 'then_message'",
+        ),
+        (
+            {"when": "on == 1", "then": "on == 1", "keeps": "5s", "until": "on == 0"},
+            "'keeps' and 'until' both say how long",
+        ),
+        ({"stays": "on == 1", "for": "5s", "until": "on == 1"}, "does not go with"),
         ({"message": "a/b", "at_most": "five"}, "not a number of messages per time"),
         ({"no_message": "a/b", "every": "5s"}, "does not go with 'no_message'"),
     ],
@@ -186,6 +208,115 @@ def test_checks_on_messages(entry, sightings, verdict, margin):
     assert found.topics == "a"
     result = found.judge(EMPTY, sightings)
     assert (result.verdict, result.margin) == (verdict, margin)
+
+
+def after(asked, answers, *, end_s=60.0):
+    return Sightings(
+        times_s=np.array(answers, float),
+        start_s=0.0,
+        end_s=end_s,
+        after_s=np.array(asked, float),
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers", "verdict", "margin", "worst_s"),
+    [
+        ([10, 30], [12, 33], "pass", 2, 30),
+        ([10, 30], [10, 35], "pass", 0, 30),
+        ([10, 30], [12, 36], "fail", -1, 30),
+        ([10, 55], [12], "fail", 0, 55),
+        ([10, 56], [12], "pass", 3, 10),
+        ([10], [], "fail", -45, 10),
+        ([56], [], "untested", None, None),
+        ([], [5], "untested", None, None),
+    ],
+)
+def test_a_message_comes_soon_after_another(asked, answers, verdict, margin, worst_s):
+    found = check(message="a", after="b", within="5s")
+    assert (found.topics, found.after) == ("a", "b")
+    result = found.judge(EMPTY, after(asked, answers))
+    assert (result.verdict, result.margin) == (verdict, margin)
+    assert result.worst_s == worst_s
+
+
+@given(
+    st.lists(st.integers(0, 60), unique=True).map(sorted),
+    st.lists(st.integers(0, 60), unique=True).map(sorted),
+    st.integers(0, 20),
+)
+def test_answers_agree_with_brute_force(asked, answers, within_s):
+    good = []
+    for time_s in asked:
+        if any(time_s <= a <= time_s + within_s for a in answers):
+            good.append(True)
+        elif time_s + within_s <= 60:
+            good.append(False)
+    result = check(message="a", after="b", within=f"{within_s}s").judge(
+        EMPTY, after(asked, answers)
+    )
+    expected = "untested" if not good else "pass" if all(good) else "fail"
+    assert result.verdict == expected
+
+
+def test_a_condition_is_answered_by_a_message():
+    found = check(when="on == 1", then_message="alarm", within="5s", **{"for": "10s"})
+    span = trajectory([0, 10, 40], 60, on=[0, 1, 0])
+    assert found.judge(span, seen(24)).margin == 1
+    late = found.judge(span, seen(26))
+    assert (late.verdict, late.margin, late.worst_s) == ("fail", -1, 20)
+    assert found.judge(trajectory([0], 60, on=[0]), seen(26)).verdict == "untested"
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"value": {"$ref": "#/$defs/share"}},
+    "required": ["value"],
+    "$defs": {"share": {"type": "number", "maximum": 1}},
+}
+
+
+@pytest.mark.parametrize(
+    ("payloads", "verdict", "worst_s", "said"),
+    [
+        ([b'{"value": 0.5}', b'{"value": 1}'], "pass", None, "2 fit"),
+        ([b'{"value": 0.5}', b'{"value": 2}'], "fail", 1, "$.value: 2 is greater"),
+        ([b"{}", b"5"], "fail", 0, "2 of 2 do not fit; the first: $: 'value' is a"),
+        ([b"{"], "fail", 0, "not JSON"),
+        ([b"\xff"], "fail", 0, "not JSON"),
+        ([], "untested", None, "no message came"),
+    ],
+)
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_payloads_fit_a_schema(payloads, verdict, worst_s, said, in_a_file, tmp_path):
+    schema = SCHEMA
+    if in_a_file:
+        (tmp_path / "state.json").write_text(json.dumps(SCHEMA))
+        schema = "state.json"
+    entry = CheckEntry(message="a", schema=schema)
+    found = read_check(entry, SIGNALS, folder=tmp_path)
+    assert found.payloads
+    result = found.judge(
+        EMPTY,
+        Sightings(
+            times_s=np.arange(len(payloads), dtype=float),
+            start_s=0.0,
+            end_s=60.0,
+            payloads=payloads,
+        ),
+    )
+    assert (result.verdict, result.worst_s) == (verdict, worst_s)
+    assert said in result.detail
+
+
+def test_always_until_counts_only_what_was_before():
+    span = trajectory([0, 10, 20, 30], 60, x=[30, 20, 5, 30], on=[0, 0, 1, 0])
+    result = check(always="x > 15 degC", until="on == 1").judge(span)
+    assert (result.verdict, result.margin, result.worst_s) == ("pass", 5, 10)
+    result = check(never="x > 25 degC", until="on == 1").judge(span)
+    assert (result.verdict, result.margin) == ("fail", -5)
+    result = check(always="x > 15 degC", until="x > 25 degC").judge(span)
+    assert result.verdict == "untested"
 
 
 # -- against a brute-force evaluation on a fine grid
@@ -335,6 +466,53 @@ def test_when_then_agrees_with_brute_force(span, for_s, within_s, keeps_s):
         then="x > 25 degC",
         within=f"{within_s}s",
         keeps=f"{keeps_s}s",
+        **{"for": f"{for_s}s"},
+    )
+    if not answers:
+        assert found[0] == "untested"
+    else:
+        good, best = min(answers)
+        assert found[0] == ("pass" if good else "fail")
+        assert found[1] == (best if math.isfinite(best) else None)
+
+
+@settings(max_examples=300)
+@given(spans(), DURATION, DURATION)
+def test_when_then_until_agrees_with_brute_force(span, for_s, within_s):
+    def margin(time_s):
+        value = at(span, time_s, "x")
+        return -math.inf if math.isnan(value) else 35 - value
+
+    def released(time_s):
+        return at(span, time_s, "x") > 25
+
+    everything = [t for t in grid(span, 0, span.end_s) if t < span.end_s]
+    answers = []
+    for begin, end in rising(span, lambda t: at(span, t, "on") == 1):
+        trigger = begin + for_s
+        if end - begin < for_s or trigger >= span.end_s:
+            continue
+        best, good, open_ = -math.inf, False, trigger + within_s > span.end_s
+        for start in grid(span, trigger, trigger + within_s):
+            if start >= span.end_s:
+                continue
+            rest = [t for t in everything if t >= start]
+            until = next((t for t in rest if released(t)), None)
+            inside = [t for t in rest if until is None or t < until]
+            worst = min((margin(t) for t in inside), default=math.inf)
+            if worst > 0 and until is None:
+                open_ = True
+                continue
+            good |= worst > 0
+            best = max(best, worst)
+        if good or not open_:
+            answers.append((good, best))
+    found = judge(
+        span,
+        when="on == 1",
+        then="x < 35 degC",
+        within=f"{within_s}s",
+        until="x > 25 degC",
         **{"for": f"{for_s}s"},
     )
     if not answers:

@@ -467,3 +467,22 @@ def test_a_seed_below_zero_is_refused_on_the_command_line(path, tmp_path, capsys
     assert end.value.code == 2
     assert "seed: -3 is below 0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_checks_on_messages_look_into_the_log(path, tmp_path):
+    (tmp_path / "state.json").write_text('{"type": "number", "minimum": 0}')
+    more = """\
+  - {message: '#', schema: state.json}
+  - {message: tank/temp, schema: {type: number, maximum: -300}}
+  - {message: tank/temp, after: tank/heater/set, within: 2min}
+  - {when: heater == 1, then_message: tank/temp, within: 2min}
+  - {when: heater == 1, then: temp < 45 degC, until: heater == 0}
+kpis:"""
+    path.write_text(path.read_text().replace("kpis:", more))
+    first = run(load_scenario(path), out=tmp_path / "first")
+    verdicts = [check.verdict for check in first.checks[2:7]]
+    assert verdicts == ["pass", "fail", "pass", "pass", "pass"], first.lines()
+    # A schema that is named is found again from the folder of the results.
+    second = run(load_scenario(first.folder / RESOLVED), out=tmp_path / "second")
+    assert second.sha256 == first.sha256
+    assert second.checks == first.checks

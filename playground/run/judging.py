@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from playground.checks import Check, CheckResult, Sightings, Verdict
@@ -60,12 +62,21 @@ def _judged(
     if check.topics is not None:
         start_ns = setup.start_ns + round(setup.warm_up_s * 1e9)
         end_ns = setup.start_ns + round(setup.duration_s * 1e9)
-        table = recording.table(
-            topics=(check.topics,), start_ns=start_ns, end_ns=end_ns
-        )
-        ticks = table.column("time").cast(pa.int64()).to_numpy() - setup.start_ns
+
+        def messages(topics: str) -> pa.Table:
+            return recording.table(topics=(topics,), start_ns=start_ns, end_ns=end_ns)
+
+        def times_s(table: pa.Table) -> npt.NDArray[np.float64]:
+            ticks = table.column("time").cast(pa.int64()).to_numpy()
+            return np.asarray((ticks - setup.start_ns) / 1e9)
+
+        table = messages(check.topics)
         sightings = Sightings(
-            times_s=ticks / 1e9, start_s=setup.warm_up_s, end_s=setup.duration_s
+            times_s=times_s(table),
+            start_s=setup.warm_up_s,
+            end_s=setup.duration_s,
+            after_s=times_s(messages(check.after)) if check.after else np.zeros(0),
+            payloads=table.column("payload").to_pylist() if check.payloads else (),
         )
     trajectory = traces.trajectory(check.signals, setup.warm_up_s, setup.duration_s)
     if not check.sampled:

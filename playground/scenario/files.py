@@ -169,6 +169,9 @@ def moved(scenario: Scenario, to: Path) -> dict[str, Any]:
 
     for key in ("plant", "disturbances", "kpis", "baseline"):
         plain[key] = files(plain[key])
+    for check in plain["checks"]:
+        if isinstance(check.get("schema"), str):
+            check["schema"] = path(check["schema"])
     if plain["signals"] is not None:
         plain["signals"] = path(plain["signals"])
     return {key: value for key, value in plain.items() if value not in (None, [], {})}

@@ -11,6 +11,7 @@ import hashlib
 import shlex
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -562,7 +563,10 @@ class Preparation:
         names: set[str] = set()
         for number, entry in enumerate(self.scenario.checks):
             place: Place = ("checks", number)
-            check = self._attempt(place, read_check, entry, signals)
+            if isinstance(entry.schema, str):
+                self._file(entry.schema)
+            read = partial(read_check, entry, signals, folder=self.folder)
+            check = self._attempt(place, read)
             if check is None:
                 continue
             if check.name in names:

@@ -12,14 +12,16 @@ A check is judged over the whole run after the warm-up. No file is read here.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from playground.checks.finding import Array, Finding, Sightings, Verdict
+from playground.checks.messages import answered, read_message_check, silence
 from playground.document import DurationText
 from playground.errors import PlaygroundError
 from playground.expression import Expression, Truth, parse
@@ -28,8 +30,16 @@ from playground.quantity import say_seconds, seconds
 from playground.signals import Signals
 from playground.trajectory import Trajectory
 
-Verdict = Literal["pass", "fail", "untested"]
-Array = npt.NDArray[np.float64]
+__all__ = [
+    "HEADS",
+    "Check",
+    "CheckEntry",
+    "CheckResult",
+    "Sightings",
+    "Verdict",
+    "read_check",
+]
+
 HEADS = (
     "always",
     "never",
@@ -54,13 +64,19 @@ class CheckEntry:
         stays: Once it holds, it holds for at least ``for``.
         when: Each time this has held for ``for`` …
         then: … this holds within ``within`` (at once, if that is left out) …
+        then_message: … or a message is published on this topic filter.
         keeps: … and then for this long.
+        until: … or until this holds. With ``always`` and ``never``: only the
+            instants count before this first holds.
         message: A topic filter: messages come at least ``every``, or
-            ``at_most`` so often (``"10 per 1min"``).
+            ``at_most`` so often (``"10 per 1min"``), or ``within`` a duration
+            ``after`` each message of another filter, or fit a ``schema``.
         no_message: A topic filter on which nothing is published.
         while_: Only the instants count at which this holds (for ``for``).
         for_: A duration; see ``when``, ``while``, ``stays``.
         within: A duration; see ``then``, ``eventually``, ``settles``.
+        after: A topic filter; see ``message``.
+        schema: JSON Schema of the payloads, or the name of its file.
         every: Longest time between two messages.
         at_most: Largest number of messages in a sliding window.
         name: For the report; by default the check itself.
@@ -74,12 +90,16 @@ class CheckEntry:
     stays: str | None = None
     when: str | None = None
     then: str | None = None
+    then_message: str | None = None
     keeps: DurationText | None = None
+    until: str | None = None
     message: str | None = None
     no_message: str | None = None
     while_: str | None = None
     for_: DurationText | None = None
     within: DurationText | None = None
+    after: str | None = None
+    schema: str | Mapping[str, Any] | None = None
     every: DurationText | None = None
     at_most: str | None = None
     name: str | None = None
@@ -87,16 +107,30 @@ class CheckEntry:
 
 
 _MAY_HAVE = {
-    "always": {"while", "for"},
-    "never": {"while", "for"},
+    "always": {"while", "for", "until"},
+    "never": {"while", "for", "until"},
     "eventually": {"within"},
     "settles": {"within"},
     "stays": {"for"},
-    "when": {"for", "then", "within", "keeps"},
-    "message": {"every", "at_most"},
+    "when": {"for", "then", "then_message", "within", "keeps", "until"},
+    "message": {"every", "at_most", "within", "after", "schema"},
     "no_message": set[str](),
 }
-_MUST_HAVE = {"stays": ("for",), "when": ("then",)}
+_MUST_HAVE = {"stays": ("for",)}
+_BESIDE = (
+    "while",
+    "for",
+    "then",
+    "then_message",
+    "within",
+    "after",
+    "keeps",
+    "until",
+    "every",
+    "at_most",
+    "schema",
+)
+"""Keys that stand beside a head, in the order of a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,15 +161,6 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sightings:
-    """When messages of some topics were published, seconds, ascending."""
-
-    times_s: Array
-    start_s: float
-    end_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """A check that is ready to judge.
 
@@ -143,6 +168,8 @@ class Check:
         name: For the report.
         signals: Names of the signals it needs.
         topics: Topic filter of the messages it needs; None for none.
+        after: Topic filter of the messages that these must follow; None for none.
+        payloads: It looks into the messages.
         sampled: Every sample counts, whether its value changed or not.
         may_be_untested: ``untested`` is acceptable.
     """
@@ -153,6 +180,8 @@ class Check:
     sampled: bool
     may_be_untested: bool
     _judge: Callable[[Trajectory, Sightings | None], CheckResult] = field(repr=False)
+    after: str | None = None
+    payloads: bool = False
 
     def judge(
         self, trajectory: Trajectory, sightings: Sightings | None = None
@@ -166,8 +195,13 @@ class Check:
         return self._judge(trajectory, sightings)
 
 
-def read_check(entry: CheckEntry, signals: Signals) -> Check:
+def read_check(entry: CheckEntry, signals: Signals, *, folder: Path = Path()) -> Check:
     """Makes a check from what stands in a scenario.
+
+    Args:
+        entry: What stands there.
+        signals: What it may speak of.
+        folder: Where a schema that it names lies.
 
     Raises:
         PlaygroundError: It cannot be understood; see `playground.expression`.
@@ -178,18 +212,23 @@ def read_check(entry: CheckEntry, signals: Signals) -> Check:
     within_s = seconds(entry.within) if entry.within is not None else None
     for_s = seconds(entry.for_) if entry.for_ is not None else 0.0
     guard = parse(entry.while_, signals) if entry.while_ is not None else None
+    until = parse(entry.until, signals) if entry.until is not None else None
     needed: dict[str, None] = {}
-    sampled = guard is not None and guard.sampled
-    topics = None
-    judge: Callable[[Trajectory, Sightings | None], _Finding]
+    sampled = any(one is not None and one.sampled for one in (guard, until))
+    topics = after = None
+    judge: Callable[[Trajectory, Sightings | None], Finding]
     if head in ("message", "no_message"):
         topics = TopicFilters((text,)).include[0]
-        judge = _read_message_check(entry, head)
+        if head == "no_message":
+            judge = silence
+        else:
+            judge, after = read_message_check(entry, topics, folder)
     else:
         expression = parse(text, signals)
         needed.update(dict.fromkeys(expression.signals))
         sampled |= expression.sampled
-        needed.update(dict.fromkeys(guard.signals if guard else ()))
+        for one in (guard, until):
+            needed.update(dict.fromkeys(one.signals if one is not None else ()))
         if head in ("always", "never"):
             if guard is None and entry.for_ is not None:
                 raise PlaygroundError(
@@ -197,19 +236,26 @@ def read_check(entry: CheckEntry, signals: Signals) -> Check:
                     "'while'.",
                     "add 'while: …', or write 'stays: …' with 'for: …'",
                 )
-            judge = _always(expression, guard, for_s, negate=head == "never")
+            judge = _always(
+                expression, guard, for_s, until=until, negate=head == "never"
+            )
         elif head == "eventually":
             judge = _eventually(expression, within_s)
         elif head == "settles":
             judge = _settles(expression, within_s)
         elif head == "stays":
             judge = _stays(expression, for_s)
+        elif entry.then_message is not None:
+            topics = TopicFilters((entry.then_message,)).include[0]
+            judge = answered(
+                lambda seen: _triggers(expression, for_s, seen), within_s or 0.0
+            )
         else:
             then = parse(str(entry.then), signals)
             needed.update(dict.fromkeys(then.signals))
             sampled |= then.sampled
             keeps_s = seconds(entry.keeps) if entry.keeps is not None else 0.0
-            judge = _when_then(expression, for_s, then, within_s or 0.0, keeps_s)
+            judge = _when_then(expression, for_s, then, within_s or 0.0, keeps_s, until)
 
     def finish(trajectory: Trajectory, sightings: Sightings | None) -> CheckResult:
         found = judge(trajectory, sightings)
@@ -232,6 +278,8 @@ def read_check(entry: CheckEntry, signals: Signals) -> Check:
         name=name,
         signals=tuple(needed),
         topics=topics,
+        after=after,
+        payloads=entry.schema is not None,
         sampled=sampled,
         may_be_untested=entry.may_be_untested,
         _judge=finish,
@@ -249,8 +297,7 @@ def _head(entry: CheckEntry) -> str:
             f"write one of {', '.join(HEADS)}, each check in an entry of its own",
         )
     head = heads[0]
-    others = ("while", "for", "within", "then", "keeps", "every", "at_most")
-    for other in others:
+    for other in _BESIDE:
         field_name = f"{other}_" if other in ("while", "for") else other
         given = getattr(entry, field_name) is not None
         if given and other not in _MAY_HAVE[head]:
@@ -263,28 +310,38 @@ def _head(entry: CheckEntry) -> str:
             raise PlaygroundError(
                 f"'{head}' needs '{other}'.", f"add '{other}: …' to this check"
             )
+    if head == "when":
+        if (entry.then is None) == (entry.then_message is None):
+            raise PlaygroundError(
+                "'when' needs 'then' or 'then_message'."
+                if entry.then is None
+                else "'when' has either 'then' or 'then_message', not both.",
+                "add 'then: …' to this check, or 'then_message: FILTER'",
+            )
+        for other in ("keeps", "until"):
+            if entry.then_message is not None and getattr(entry, other) is not None:
+                raise PlaygroundError(
+                    f"'{other}' does not go with 'then_message'.",
+                    "a message is there at once; leave it out",
+                )
+        if entry.keeps is not None and entry.until is not None:
+            raise PlaygroundError(
+                "'keeps' and 'until' both say how long.", "leave one of the two out"
+            )
     return head
 
 
 def _title(entry: CheckEntry, head: str) -> str:
     parts = [f"{head} {getattr(entry, head)}"]
-    for key in ("while", "for", "then", "within", "keeps", "every", "at_most"):
+    for key in _BESIDE:
         value = getattr(entry, f"{key}_" if key in ("while", "for") else key)
         if value is not None:
-            parts.append(f"{key} {value}")
+            shown = value if isinstance(value, str) else "given here"
+            parts.append(f"{key.replace('_', ' ')} {shown}")
     return ", ".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Finding:
-    verdict: Verdict
-    margin: float | None = None
-    unit: str | None = None
-    worst_s: float | None = None
-    detail: str = ""
-
-
-_NEVER_KNOWN = _Finding("untested", detail="its signals were never known")
+_NEVER_KNOWN = Finding("untested", detail="its signals were never known")
 
 
 def _truth(expression: Expression, trajectory: Trajectory) -> Truth:
@@ -307,9 +364,14 @@ def _rows(trajectory: Trajectory, start_s: float, end_s: float) -> slice:
 
 
 def _always(
-    expression: Expression, guard: Expression | None, for_s: float, *, negate: bool
-) -> Callable[[Trajectory, Sightings | None], _Finding]:
-    def judge(trajectory: Trajectory, _: Sightings | None) -> _Finding:
+    expression: Expression,
+    guard: Expression | None,
+    for_s: float,
+    *,
+    until: Expression | None,
+    negate: bool,
+) -> Callable[[Trajectory, Sightings | None], Finding]:
+    def judge(trajectory: Trajectory, _: Sightings | None) -> Finding:
         truth = _truth(expression, trajectory)
         truth = ~truth if negate else truth
         counted = truth.known.copy()
@@ -325,7 +387,12 @@ def _always(
                     instants[rows.start] = max(instants[rows.start], start + for_s)
             counted &= under_guard
             if not under_guard.any():
-                return _Finding("untested", detail="its 'while' never held")
+                return Finding("untested", detail="its 'while' never held")
+        if until is not None:
+            over = _truth(until, trajectory)
+            counted &= ~np.logical_or.accumulate(over.known & over.true)
+            if not counted.any() and truth.known.any():
+                return Finding("untested", detail="its 'until' held before it began")
         if not counted.any():
             return _NEVER_KNOWN
         return _worst(truth, counted, instants, expression.unit)
@@ -335,7 +402,7 @@ def _always(
 
 def _worst(
     truth: Truth, counted: npt.NDArray[np.bool_], instants: Array, unit: str | None
-) -> _Finding:
+) -> Finding:
     failed = counted & ~truth.true
     margins = np.where(counted, truth.margin, np.inf)
     worst = int(np.argmin(margins))
@@ -346,17 +413,17 @@ def _worst(
     count = int(failed.sum())
     at_s = float(instants[worst])
     if not count:
-        return _Finding("pass", margin, unit, at_s if math.isfinite(margin) else None)
+        return Finding("pass", margin, unit, at_s if math.isfinite(margin) else None)
     first_s = float(instants[int(np.argmax(failed))])
-    return _Finding(
+    return Finding(
         "fail", margin, unit, at_s, f"first broken at {say_seconds(first_s)}"
     )
 
 
 def _eventually(
     expression: Expression, within_s: float | None
-) -> Callable[[Trajectory, Sightings | None], _Finding]:
-    def judge(trajectory: Trajectory, _: Sightings | None) -> _Finding:
+) -> Callable[[Trajectory, Sightings | None], Finding]:
+    def judge(trajectory: Trajectory, _: Sightings | None) -> Finding:
         truth = _truth(expression, trajectory)
         start_s = float(trajectory.times_s[0])
         until_s = trajectory.end_s if within_s is None else start_s + within_s
@@ -369,12 +436,12 @@ def _eventually(
         at_s = float(trajectory.times_s[best])
         if true.any():
             margin = float(margins.max())
-            return _Finding(
+            return Finding(
                 "pass", margin, expression.unit, at_s, f"at {say_seconds(at_s)}"
             )
         if until_s > trajectory.end_s:
-            return _Finding("untested", detail="the run ends before its time is up")
-        return _Finding(
+            return Finding("untested", detail="the run ends before its time is up")
+        return Finding(
             "fail",
             float(margins[best]),
             expression.unit,
@@ -387,15 +454,15 @@ def _eventually(
 
 def _settles(
     expression: Expression, within_s: float | None
-) -> Callable[[Trajectory, Sightings | None], _Finding]:
-    def judge(trajectory: Trajectory, _: Sightings | None) -> _Finding:
+) -> Callable[[Trajectory, Sightings | None], Finding]:
+    def judge(trajectory: Trajectory, _: Sightings | None) -> Finding:
         truth = _truth(expression, trajectory)
         if not truth.known.any():
             return _NEVER_KNOWN
         start_s = float(trajectory.times_s[0])
         until_s = trajectory.end_s if within_s is None else start_s + within_s
         if until_s > trajectory.end_s:
-            return _Finding("untested", detail="the run ends before its time is up")
+            return Finding("untested", detail="the run ends before its time is up")
         rows = _rows(trajectory, start_s, until_s)
         held = truth.known & truth.true
         margins = np.where(truth.known, truth.margin, -np.inf)
@@ -407,9 +474,9 @@ def _settles(
         if stays[rows].any():
             settled_s = float(trajectory.times_s[int(np.argmax(stays))])
             detail = f"settled after {say_seconds(settled_s - start_s)}"
-            return _Finding("pass", margin, expression.unit, settled_s, detail)
+            return Finding("pass", margin, expression.unit, settled_s, detail)
         worst = best + int(np.argmin(margins[best:]))
-        return _Finding(
+        return Finding(
             "fail",
             margin,
             expression.unit,
@@ -422,8 +489,8 @@ def _settles(
 
 def _stays(
     expression: Expression, for_s: float
-) -> Callable[[Trajectory, Sightings | None], _Finding]:
-    def judge(trajectory: Trajectory, _: Sightings | None) -> _Finding:
+) -> Callable[[Trajectory, Sightings | None], Finding]:
+    def judge(trajectory: Trajectory, _: Sightings | None) -> Finding:
         truth = _truth(expression, trajectory)
         start_s = float(trajectory.times_s[0])
         lengths = []
@@ -433,10 +500,10 @@ def _stays(
             if not cut or end - start >= for_s:
                 lengths.append((end - start, start))
         if not lengths:
-            return _Finding("untested", detail="it never began and ended in the run")
+            return Finding("untested", detail="it never began and ended in the run")
         shortest, at_s = min(lengths)
         margin = shortest - for_s
-        return _Finding(
+        return Finding(
             "pass" if margin >= 0 else "fail",
             margin,
             "s",
@@ -447,39 +514,53 @@ def _stays(
     return judge
 
 
+def _triggers(
+    condition: Expression, for_s: float, trajectory: Trajectory
+) -> list[float]:
+    """Returns the instants at which a condition has held for long enough."""
+    return [
+        start + for_s
+        for start, end in _runs(_truth(condition, trajectory), trajectory)
+        if end - start >= for_s and start + for_s < trajectory.end_s
+    ]
+
+
 def _when_then(
     condition: Expression,
     for_s: float,
     then: Expression,
     within_s: float,
     keeps_s: float,
-) -> Callable[[Trajectory, Sightings | None], _Finding]:
-    def judge(trajectory: Trajectory, _: Sightings | None) -> _Finding:
+    until: Expression | None,
+) -> Callable[[Trajectory, Sightings | None], Finding]:
+    def judge(trajectory: Trajectory, _: Sightings | None) -> Finding:
         truth = _truth(then, trajectory)
         margins = np.where(truth.known, truth.margin, -np.inf)
         held = truth.known & truth.true
-        triggers = [
-            start + for_s
-            for start, end in _runs(_truth(condition, trajectory), trajectory)
-            if end - start >= for_s and start + for_s < trajectory.end_s
-        ]
+        triggers = _triggers(condition, for_s, trajectory)
+        released = None
+        if until is not None:
+            over = _truth(until, trajectory)
+            released = np.flatnonzero(over.known & over.true)
         worst: tuple[bool, float, float] | None = None
         for at_s in triggers:
-            answer = _answer(trajectory, held, margins, at_s, within_s, keeps_s)
+            answer = _answer(
+                trajectory, held, margins, at_s, within_s, keeps_s, released
+            )
             if answer is None:
                 continue
             good, margin = answer
             if worst is None or (good, margin) < worst[:2]:
                 worst = (good, margin, at_s)
         if worst is None:
-            return _Finding(
+            return Finding(
                 "untested",
                 detail="the run ends before an answer is due"
                 if triggers
                 else "its 'when' never came about",
             )
         good, margin, at_s = worst
-        return _Finding(
+        return Finding(
             "pass" if good else "fail",
             margin,
             then.unit,
@@ -498,16 +579,28 @@ def _answer(
     at_s: float,
     within_s: float,
     keeps_s: float,
+    released: npt.NDArray[np.intp] | None,
 ) -> tuple[bool, float] | None:
-    """Returns whether a trigger was answered, and the margin; None: undecided."""
+    """Returns whether a trigger was answered, and the margin; None: undecided.
+
+    ``released`` are the rows at which ``until`` holds, where there is one.
+    """
     rows = _rows(trajectory, at_s, min(at_s + within_s, trajectory.end_s))
     good, best = False, -math.inf
     undecided = at_s + within_s > trajectory.end_s
     for row in range(rows.start, rows.stop):
         from_s = max(at_s, float(trajectory.times_s[row]))
         to_s = from_s + keeps_s
-        stop = max(int(np.searchsorted(trajectory.times_s, to_s, side="left")), row + 1)
-        complete = to_s <= trajectory.end_s
+        if released is None:
+            stop = int(np.searchsorted(trajectory.times_s, to_s, side="left"))
+            stop = max(stop, row + 1)
+            complete = to_s <= trajectory.end_s
+        else:
+            at = int(np.searchsorted(released, row))
+            complete = at < len(released)
+            stop = int(released[at]) if complete else len(held)
+            if stop == row:
+                return True, math.inf
         if held[row:stop].all():
             if complete:
                 good = True
@@ -518,77 +611,3 @@ def _answer(
     if not good and undecided:
         return None
     return good, best
-
-
-def _read_message_check(
-    entry: CheckEntry, head: str
-) -> Callable[[Trajectory, Sightings | None], _Finding]:
-    if head == "no_message":
-        return _silence
-    if (entry.every is None) == (entry.at_most is None):
-        raise PlaygroundError(
-            "'message' needs to say how often.",
-            "add either 'every: 5s' or 'at_most: 10 per 1min'",
-        )
-    if entry.every is not None:
-        return _every(seconds(entry.every))
-    found = re.fullmatch(r"\s*(\d+)\s+per\s+(.+?)\s*", str(entry.at_most))
-    if found is None:
-        raise PlaygroundError(
-            f"at_most: {entry.at_most!r} is not a number of messages per time.",
-            "write for instance '10 per 1min'",
-        )
-    return _at_most(int(found[1]), seconds(found[2]))
-
-
-def _silence(_: Trajectory, sightings: Sightings | None) -> _Finding:
-    times = sightings.times_s if sightings is not None else np.zeros(0)
-    if not len(times):
-        return _Finding("pass")
-    return _Finding(
-        "fail", worst_s=float(times[0]), detail=f"{len(times)} were published"
-    )
-
-
-def _every(every_s: float) -> Callable[[Trajectory, Sightings | None], _Finding]:
-    def judge(_: Trajectory, sightings: Sightings | None) -> _Finding:
-        assert sightings is not None
-        edges = np.concatenate(
-            [[sightings.start_s], sightings.times_s, [sightings.end_s]]
-        )
-        gaps = np.diff(edges)
-        longest = int(np.argmax(gaps))
-        margin = every_s - float(gaps[longest])
-        return _Finding(
-            # A period is a rounded number of nanoseconds.
-            "pass" if margin >= -1e-9 else "fail",
-            margin,
-            "s",
-            float(edges[longest]),
-            f"longest silence: {say_seconds(float(gaps[longest]))}",
-        )
-
-    return judge
-
-
-def _at_most(
-    count: int, window_s: float
-) -> Callable[[Trajectory, Sightings | None], _Finding]:
-    def judge(_: Trajectory, sightings: Sightings | None) -> _Finding:
-        assert sightings is not None
-        times = sightings.times_s
-        if not len(times):
-            return _Finding("untested", detail="no message came")
-        ends = np.searchsorted(times, times + window_s, side="left")
-        most = ends - np.arange(len(times))
-        worst = int(np.argmax(most))
-        margin = float(count - most[worst])
-        return _Finding(
-            "pass" if margin >= 0 else "fail",
-            margin,
-            "1",
-            float(times[worst]),
-            f"at most {int(most[worst])} in {say_seconds(window_s)}",
-        )
-
-    return judge
