@@ -65,8 +65,6 @@ class Signal:
     invalid: tuple[str, ...] = ()
     description: str = ""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic only
-
     def __post_init__(self) -> None:
         check_topic(self.topic)
         check_unit(self.unit)
@@ -389,8 +387,6 @@ class _PublicationEntry:
     qos: Literal[0, 1, 2] = 0
     fields: dict[str, Any] = field(default_factory=dict)
     timestamp: str | None = None
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
 
 _KEYS = ("version", "description", "signals", "publications")

@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine an example may take any time; that is no mistake of the code.
+settings.register_profile("playground", deadline=None)
+settings.load_profile("playground")
 
 ROOT = Path(__file__).resolve().parents[1]
 

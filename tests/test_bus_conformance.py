@@ -197,9 +197,10 @@ def test_a_message_is_delivered_at_the_lower_of_both_qos(
 
 def test_a_second_subscription_to_a_filter_replaces_the_first(room, clients):
     """[MQTT-3.8.4-3]: with its QoS, and retained messages come again."""
-    speaker = clients("speaker")
+    speaker, listener = clients("speaker"), clients("listener")
     speaker.publish("a", b"kept", qos=1, retain=True)
-    listener = clients("listener", "a", qos=0)
+    room.settle(speaker, listener)
+    listener.subscribe("a", qos=0)
     room.until(lambda: listener.heard)
     listener.subscribe("a", qos=1)
     speaker.publish("a", b"live", qos=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +25,10 @@ def command(
 
     Example: playground recover lab.parquet
     """
-    import logging
-
     from playground.recording import recover
 
-    # It says in the log what is printed here.
-    logging.getLogger("playground.recording").setLevel(logging.ERROR)
-    report = recover(file)
+    with _silent_log():
+        report = recover(file)
     print(f"{report.messages} messages are in {report.target}")
     if report.messages_lost:
         print(f"lost: {report.messages_lost} messages")
@@ -38,3 +38,15 @@ def command(
         print(f"because: {report.reason}")
     if not report.lossless:
         raise typer.Exit(int(ExitCode.UNDECIDED))
+
+
+@contextlib.contextmanager
+def _silent_log() -> Iterator[None]:
+    """Keeps the log from saying what is printed here."""
+    logger = logging.getLogger("playground.recording")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
