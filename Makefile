@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test check pytest fresh bench bench-transports soak clean
+.PHONY: demo test check pytest fresh bench bench-recorder bench-transports soak clean
 
 demo: $(READY)
 	@$(BIN)/playground demo
@@ -31,6 +31,10 @@ fresh: $(READY)
 # The benchmarks, with their ratios; run on a quiet machine.
 bench: $(READY)
 	@$(BIN)/pytest tests/benchmarks --benchmark-enable -rP
+
+# The bars of recording, each with its ratio; PLAYGROUND_BENCH=full takes 10 M messages.
+bench-recorder: $(READY)
+	@PLAYGROUND_BENCH=$${PLAYGROUND_BENCH:-short} $(BIN)/python tests/benchmarks/recorder_table.py
 
 # The transports and hosting: one table, each figure beside its baseline.
 bench-transports: $(READY)

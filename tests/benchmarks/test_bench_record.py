@@ -1,8 +1,8 @@
 """The recorder beside mqtt-recorder and beside a paho client that only counts.
 
 Each figure is a ratio within one run: absolute numbers belong to a machine.
-Run with ``pytest tests/benchmarks/test_bench_record.py --benchmark-enable -s``;
-without that option they run small, to show that they work.
+Run with ``make bench-recorder``; without ``--benchmark-enable`` they run small, to
+show that they work.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.skipif(
     find_mosquitto() is None, reason="mosquitto is not installed"
 )
 
+FULL = os.environ.get("PLAYGROUND_BENCH") == "full"
 MQTT_RECORDER = shutil.which("mqtt-recorder", path=str(Path(sys.executable).parent))
 COUNTER = """
 import sys, time
@@ -66,10 +67,12 @@ class Blaster:
         while reader.next_packet() is None:
             reader.feed(self.socket.recv(100))
         draw = random.Random(1)
-        self.packets = [
-            encode(Publish(f"bench/rig/unit{n % 50}/state", _payload(draw)), MQTT_3_1_1)
+        said = [
+            Publish(f"bench/rig/unit{n % 50}/state", _payload(draw))
             for n in range(1000)
         ]
+        self.packets = [encode(packet, MQTT_3_1_1) for packet in said]
+        self.journal_bytes = sum(36 + len(p.topic) + len(p.payload) for p in said)
 
     def blast(self, count: int) -> None:
         block = b"".join(self.packets)
@@ -214,7 +217,7 @@ def _sustained(kind: str, folder: Path, count: int) -> tuple[float, int]:
     return (count - lost) / (times[-1] - times[0]), lost
 
 
-def test_sustained_rate(benchmark, tmp_path):
+def test_sustained_rate(benchmark, tmp_path, record_property):
     small = benchmark.disabled
     count = 4000 if small else 60_000
     kinds = ["paho", "ours"] + (["mqtt-recorder"] if MQTT_RECORDER else [])
@@ -236,15 +239,22 @@ def test_sustained_rate(benchmark, tmp_path):
     assert losses["ours"] == 0
     for kind in kinds:
         print(f"\n{kind:<14} {median[kind]:9.0f} msg/s, lost {losses[kind]}", end="")
-    print(
-        f"\nours / paho counting   {median['ours'] / median['paho']:.2f} (must be >= 0.9)"
-    )
-    if MQTT_RECORDER:
-        ratio = median["ours"] / median["mqtt-recorder"]
-        print(f"ours / mqtt-recorder   {ratio:.2f} (must be >= 1.5)")
+    for kind, least in {"paho": 0.9, "mqtt-recorder": 1.5}.items():
+        if kind in median:
+            ratio = median["ours"] / median[kind]
+            print(f"\nours / {kind:<14} {ratio:.2f} (must be >= {least})", end="")
+            record_property(
+                "bar",
+                (
+                    f"sustained rate without loss, QoS 0, beside {kind}",
+                    f"{ratio:.2f} x ({median['ours']:,.0f}/s)",
+                    f">= {least} x",
+                    ratio >= least,
+                ),
+            )
 
 
-def test_cpu_per_message_at_1000_per_second(benchmark, tmp_path):
+def test_cpu_per_message_at_1000_per_second(benchmark, tmp_path, record_property):
     seconds = 0.5 if benchmark.disabled else 5.0
     count = int(1000 * seconds)
     kinds = ["ours"] + (["mqtt-recorder"] if MQTT_RECORDER else [])
@@ -276,3 +286,74 @@ def test_cpu_per_message_at_1000_per_second(benchmark, tmp_path):
     if MQTT_RECORDER:
         ratio = cpu_us["ours"] / max(cpu_us["mqtt-recorder"], 1e-9)
         print(f"\nours / mqtt-recorder   {ratio:.2f} (must be <= 0.6)")
+        record_property(
+            "bar",
+            (
+                "CPU per message at 1,000/s, beside mqtt-recorder",
+                f"{ratio:.2f} x ({cpu_us['ours']:.0f} us)",
+                "<= 0.6 x",
+                ratio <= 0.6,
+            ),
+        )
+
+
+def _resident_mb(process: subprocess.Popen[str]) -> float:
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("the recorder has ended")
+
+
+def _until_it_has(path: Path, size: int) -> None:
+    deadline = time.monotonic() + 120
+    pause = threading.Event()
+    while path.stat().st_size < size:
+        assert time.monotonic() < deadline, "it does not hear any more"
+        pause.wait(0.002)
+
+
+def test_resident_memory_stays_flat(benchmark, tmp_path, record_property):
+    """10 M messages with ``PLAYGROUND_BENCH=full``, else 1 M; 100 k to try it.
+
+    What the recorder has not taken yet lies in the broker: so memory here is the
+    recorder's alone.
+    """
+    count = 10_000_000 if FULL else 1_000_000
+    if benchmark.disabled:
+        count = 100_000
+    told: list[float] = []
+
+    def run() -> None:
+        with EmbeddedBroker(backend="mosquitto") as broker:
+            blaster = Blaster(broker.port)
+            subscriber = Subscriber("ours", broker.port, tmp_path, count)
+            try:
+                subscriber.wait_until_ready(blaster)
+                journal = subscriber.file.with_name("ours.parquet.journal")
+                size = journal.stat().st_size
+                for _ in range(count // 20_000):
+                    blaster.blast(20_000)
+                    size += 20 * blaster.journal_bytes
+                    _until_it_has(journal, size)
+                    told.append(_resident_mb(subscriber.process))
+            finally:
+                subscriber.kill()
+                blaster.close()
+
+    benchmark.pedantic(run, rounds=1)
+    settled, end = told[len(told) // 4], told[-1]
+    print(
+        f"\nresident memory over {count:,} messages: {settled:.1f} MB after a "
+        f"quarter, {end:.1f} MB at the end, ratio {end / settled:.3f} "
+        "(must stay flat: <= 1.05)"
+    )
+    record_property(
+        "bar",
+        (
+            f"resident memory while recording {count:,} messages",
+            f"{settled:.0f} MB, then {end:.0f} MB ({end / settled:.3f} x)",
+            "flat (<= 1.05 x)",
+            end <= 1.05 * settled,
+        ),
+    )
+    assert end <= 1.05 * settled

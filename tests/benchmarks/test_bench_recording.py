@@ -4,11 +4,12 @@ Baselines: the file side of mqtt-recorder 1.4.0, the tool lab people use today (
 ``csv.writer`` on a line-buffered file, which is one ``write`` per message), and
 pyarrow writing and reading the same rows without journal, hash or checks.
 
-    pytest tests/benchmarks/test_bench_recording.py -s
-    PLAYGROUND_BENCH=full pytest tests/benchmarks/test_bench_recording.py -s
+    make bench-recorder
+    make bench-recorder PLAYGROUND_BENCH=full
 
-``full`` takes 1 M and 10 M messages and some minutes. Sizes and memory are
-asserted, times are printed.
+``short``, the default there, takes 1 M messages; ``full`` 10 M as well, and some
+minutes. Without either they run small, to show that they work. Sizes and memory
+are asserted, times are printed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,10 @@ import pytest
 from playground.message import Message
 from playground.recording import Recording, RecordingWriter, content_hash
 
-FULL = os.environ.get("PLAYGROUND_BENCH") == "full"
-SIZES = (1_000_000, 10_000_000) if FULL else (30_000,)
+MILLION = 1_000_000
+SIZES = {"short": (MILLION,), "full": (MILLION, 10 * MILLION)}.get(
+    os.environ.get("PLAYGROUND_BENCH", ""), (30_000,)
+)
 START = 1_767_225_600 * 10**9
 CHANNELS = ("U1_Ins", "I1_Ins", "P_Ins", "Q_Ins", "S_Ins", "PF_Ins", "Freq_Ins")
 
@@ -99,7 +102,12 @@ print(json.dumps(told))
 @pytest.mark.parametrize(
     ("kind", "share"), [(slow, 1 / 10), (redrawn, 1 / 4)], ids=["slow", "redrawn"]
 )
-def test_bytes_per_message(tmp_path: Path, kind: object, share: float) -> None:
+def test_bytes_per_message(
+    tmp_path: Path,
+    kind: object,
+    share: float,
+    record_property: Callable[[str, object], None],
+) -> None:
     count = 50_000
     write_csv(tmp_path / "r.csv", messages(count, kind))
     with RecordingWriter(tmp_path / "r.parquet", journal=False) as writer:
@@ -110,6 +118,15 @@ def test_bytes_per_message(tmp_path: Path, kind: object, share: float) -> None:
     print(
         f"\nbytes per message: {ours:.1f}, mqtt-recorder's CSV {theirs:.1f}, "
         f"ratio 1/{theirs / ours:.1f} (must reach 1/{1 / share:.0f})"
+    )
+    record_property(
+        "bar",
+        (
+            f"bytes per message, {kind.__name__}, beside mqtt-recorder's CSV",  # type: ignore[attr-defined]
+            f"1/{theirs / ours:.1f} ({ours:.1f} B)",
+            f"<= 1/{1 / share:.0f}",
+            ours <= theirs * share,
+        ),
     )
     assert ours <= theirs * share
 
@@ -134,17 +151,37 @@ def test_appending(tmp_path: Path) -> None:
     print(f"\nappending: {', '.join(said)}; mqtt-recorder's CSV {theirs:,.0f}/s")
 
 
-@pytest.fixture(scope="module", params=SIZES)
+@pytest.fixture(
+    scope="module",
+    params=[(count, slow) for count in SIZES] + [(SIZES[0], redrawn)],
+    ids=lambda param: f"{param[0]}-{param[1].__name__}",
+)
 def sealed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, int, dict[str, float]]:
     """A sealed file of so many messages, and how its journal was sealed."""
     path = tmp_path_factory.mktemp("sealed") / "r.parquet"
+    count, kind = request.param
     writer = RecordingWriter(path, sync_s=None)
-    for message in messages(request.param):
+    for message in messages(count, kind):
         writer.append(message)
     writer.abandon()
-    told = in_child(
+    # The best of several, as other programs may be at work; once if it is long.
+    tries = 3 if count <= MILLION else 1
+    told = min(
+        (_recovered(path) for _ in range(tries)), key=lambda told: told["wall_s"]
+    )
+    return path, count, told
+
+
+def _recovered(path: Path) -> dict[str, float]:
+    """Seals a journal in a process of its own; the journal is there again after."""
+    journal, kept = path.with_name("r.parquet.journal"), path.with_name("kept")
+    if not kept.exists():
+        journal.rename(kept)
+    path.unlink(missing_ok=True)
+    os.link(kept, journal)
+    return in_child(
         """
 import json, sys, time
 from playground.recording import recover
@@ -158,10 +195,13 @@ told = {
 """,
         path,
     )
-    return path, request.param, told
 
 
-def test_sealing_and_recovering(sealed: tuple[Path, int, dict[str, float]]) -> None:
+def test_sealing_and_recovering(
+    sealed: tuple[Path, int, dict[str, float]],
+    record_property: Callable[[str, object], None],
+    request: pytest.FixtureRequest,
+) -> None:
     path, count, told = sealed
     assert told["messages"] == count
     bare = in_child(
@@ -190,11 +230,21 @@ told = {"wall_s": spent}
         f"peak {told['peak_mb']:.0f} MB; pyarrow's bare write {theirs:,.0f} rows/s, "
         f"ratio {ours / theirs:.2f}"
     )
-    assert told["peak_mb"] < 300
+    drawn = request.node.callspec.params["sealed"][1].__name__
+    what = f"sealing and recovering {count:,} messages, {drawn}"
+    rate_said = (
+        f"{ours:,.0f} rows/s ({told['cpu_s'] / count * 1e6:.1f} us of CPU; "
+        f"{ours / theirs:.2f} x pyarrow's bare write)"
+    )
+    peak = told["peak_mb"]
+    record_property("bar", (what, rate_said, ">= 500,000 rows/s", ours >= 500_000))
+    record_property("bar", (what, f"{peak:.0f} MB at most", "< 300 MB", peak < 300))
+    assert peak < 300
 
 
 def test_opening_and_reading_a_minute(
     sealed: tuple[Path, int, dict[str, float]],
+    record_property: Callable[[str, object], None],
 ) -> None:
     path, count, _ = sealed
     ours = in_child(
@@ -227,7 +277,12 @@ told = {"wall_s": time.perf_counter() - begin}
         f"peak {ours['peak_mb']:.0f} MB; pyarrow reads the whole file in "
         f"{theirs['wall_s']:.3f} s, ratio {ours['wall_s'] / theirs['wall_s']:.3f}"
     )
-    assert ours["peak_mb"] < 200
+    what = f"Recording.open and one minute of {count:,} messages"
+    took, peak = ours["wall_s"], ours["peak_mb"]
+    share = f"{took:.3f} s ({took / theirs['wall_s']:.2f} x reading all of it)"
+    record_property("bar", (what, share, "< 0.5 s", took < 0.5))
+    record_property("bar", (what, f"{peak:.0f} MB at most", "< 200 MB", peak < 200))
+    assert peak < 200
 
 
 def test_reading_hashing_and_summing_up(
