@@ -18,8 +18,8 @@ from playground.learn.filter_bank import Pairs
 
 Array = npt.NDArray[Any]
 
-BINS = 32
-"""Thresholds that are tried per feature: its quantiles."""
+BINS = 64
+"""One more than the thresholds that are tried per feature."""
 
 
 def trained(
@@ -59,7 +59,7 @@ def _boosted(
         xx = x.T.astype(float) @ x + 1e-2 * len(x) * np.eye(width)
         straight = np.linalg.solve(xx, x.T.astype(float) @ y)
     left = y - x.astype(np.float64) @ straight
-    edges = np.quantile(x, np.linspace(0, 1, BINS + 1)[1:-1], axis=0)
+    edges = np.stack([_edges(column) for column in x.T], axis=1)
     bins = np.stack(
         [np.searchsorted(edges[:, f], x[:, f], side="left") for f in range(width)]
     ).astype(np.int64)
@@ -92,6 +92,19 @@ def _boosted(
         "threshold": threshold.astype(np.float32).astype(np.float64),
         "leaves": leaves,
     }
+
+
+def _edges(values: Array) -> Array:
+    """Returns ``BINS - 1`` thresholds, ascending.
+
+    Half of them are quantiles of all values and half of the different ones: a
+    command that rests at zero most of the time would else have none elsewhere.
+    """
+    half = BINS // 2
+    often = np.quantile(values, np.linspace(0, 1, half + 1)[1:-1])
+    different = np.unique(values)
+    seldom = np.quantile(different, np.linspace(0, 1, BINS - half + 2)[1:-1])
+    return np.sort(np.concatenate([often, seldom[: BINS - half]]))
 
 
 def _best_question(

@@ -142,11 +142,11 @@ NETWORK = {
     "batch": 64,
     "ridge": 1e-4,
 }
-FILTER_BANK = {
-    "filters": [2, 5, 12, 30, 80, 200],
+FILTER_BANK: dict[str, Any] = {
+    "filters": [1.5, 3, 6, 12, 30, 80, 200],
     "decays": [3, 12, 50, 200],
     "hidden": 48,
-    "decay": 1.0,
+    "decay": 0.3,
     "rounds": 1500,
     "batch": 256,
     "rate": 3e-3,
@@ -241,6 +241,15 @@ ROUNDS = (
 )
 
 
+PASSES = 16
+"""Times that the filter bank sees each row; more rows need more rounds."""
+
+
+def rounds_for(rows: int) -> int:
+    """Returns how many updates the filter bank needs."""
+    return int(np.clip(PASSES * rows / FILTER_BANK["batch"], 600, 4000))
+
+
 def cost(family: str, settings: Settings, rows: int) -> float:
     """Estimates the seconds a candidate takes on one core of a small machine.
 
@@ -255,7 +264,9 @@ def cost(family: str, settings: Settings, rows: int) -> float:
         return 0.3 + rows * 4e-5
     if family == "network":
         return 15.0 if settings["memory"] else 10.0
-    return 8.0 if family == "filter bank" else 15.0
+    if family == "filter bank":
+        return 2.0 + 0.006 * float(settings["rounds"])
+    return 15.0
 
 
 def worth_trying(*, rows: int, budget_s: float) -> list[tuple[str, dict[str, Any]]]:
@@ -274,6 +285,8 @@ def worth_trying(*, rows: int, budget_s: float) -> list[tuple[str, dict[str, Any
             else:
                 changes = CHANGES[family][:count]
                 mine = [{**DEFAULTS[family], **change} for change in changes]
+                if family == "filter bank":
+                    mine = [{**s, "rounds": rounds_for(rows)} for s in mine]
             ladder += [(family, s) for s in mine if (family, s) not in ladder]
     allowed: list[tuple[str, dict[str, Any]]] = []
     left = 2 * budget_s

@@ -48,6 +48,9 @@ Progress = Callable[[int, int, Candidate], None]
 
 HOPELESS = 0.9
 """Times the error of the mean: an output that is hardly better is unusable."""
+RESTING_NEAR, RESTING_SHARE = 0.02, 0.05
+"""An output rests at an end of its span if this share of rows is this near to it."""
+
 FEWEST_ROWS = 120
 """Fewer rows of training data carry no conclusion about a plant."""
 
@@ -251,7 +254,7 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
     errors = judge(plant, test) if test else []
     unusable = {
         *model.card["unusable"],
-        *(e.output for e in errors if e.rmse >= e.train_mean),
+        *(e.output for e in errors if e.rmse >= min(e.train_mean, e.persistence)),
     }
     return replace(
         model,
@@ -363,11 +366,15 @@ def output_limits(
     """Returns the limits within which a simulated output is kept.
 
     Half of the span that was seen is added on both sides, but never beyond the
-    range that the signals file gives.
+    range that the signals file gives, and not where the data say themselves that
+    there is an end: a power that rests at zero has never been negative.
     """
     low, high = y.min(axis=0), y.max(axis=0)
     span = np.maximum(high - low, 1e-9)
-    low, high = low - 0.5 * span, high + 0.5 * span
+    rests_low = (y <= low + RESTING_NEAR * span).mean(axis=0) >= RESTING_SHARE
+    rests_high = (y >= high - RESTING_NEAR * span).mean(axis=0) >= RESTING_SHARE
+    low = np.where(rests_low, low, low - 0.5 * span)
+    high = np.where(rests_high, high, high + 0.5 * span)
     for k, name in enumerate(outputs):
         bounds = signals[name].range
         if bounds is not None:
