@@ -204,7 +204,9 @@ class RealtimeClock(VirtualClock):
                     else self._inbox.get(timeout=min(wait_s, threading.TIMEOUT_MAX))
                 )
             except queue.Empty:
-                break
+                if wait_s <= 0:
+                    break
+                continue  # Look again: we may have been woken late.
             elapsed_s = (time.monotonic() - self._anchor_s) * self.speed
             # An event that is due already keeps its place before the action.
             self._now = max(self._now, min(elapsed_s, self.peek()))

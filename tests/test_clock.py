@@ -1,3 +1,4 @@
+import queue
 import threading
 import time
 
@@ -153,3 +154,25 @@ def test_an_instant_survives_being_written_to_the_microsecond(time_ns):
 def test_an_instant_without_a_zone_is_utc():
     assert from_iso("1970-01-01T00:00:01") == 10**9
     assert from_iso("1970-01-01T01:00:01+01:00") == 10**9
+
+
+def test_waking_up_late_is_lateness(monkeypatch):
+    now = [100.0]
+
+    class Oversleeping:
+        """A queue that nobody fills, on a machine that wakes us 20 ms too late."""
+
+        def get_nowait(self):
+            raise queue.Empty
+
+        def get(self, timeout):
+            now[0] += timeout + 0.02
+            raise queue.Empty
+
+    clock = RealtimeClock(0)
+    clock._inbox = Oversleeping()
+    monkeypatch.setattr("playground.clock.time.monotonic", lambda: now[0])
+    for at in (1.0, 2.0, 2.01):
+        clock.at(at)
+    clock.run(until=clock.at(3.0))
+    assert list(clock.lateness_s) == pytest.approx([0.02, 0.02, 0.01, 0.02])
