@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from playground.broker import EmbeddedBroker
+from playground.broker import EmbeddedBroker, find_mosquitto
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message
 from playground.mqtt import MqttBus
@@ -385,6 +385,32 @@ def test_a_broker_that_is_restarted_leaves_a_gap_and_nothing_later_is_lost(
     assert "connection lost" in gap.reason
     one, two = rows(recorder.recording)
     assert one.time_ns <= gap.start_ns < gap.end_ns <= two.time_ns
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+def test_a_killed_mosquitto_leaves_a_gap_and_nothing_later_is_lost(
+    tmp_path, eventually
+):
+    """SIGKILL in mid-session; the new process knows no session of the recorder."""
+    first = EmbeddedBroker(backend="mosquitto").start()
+    second = EmbeddedBroker(backend="mosquitto", port=first.port)
+    with Recorder(first.url, tmp_path / "a.parquet", filters=("a/#",)) as recorder:
+        first._server._process.kill()
+        eventually(lambda: recorder.progress().deaf_because)
+        first.stop()
+        second.start()
+        eventually(lambda: not recorder.progress().deaf_because)
+        plant = MqttBus(second.url).connect("plant")
+        for number in range(500):
+            plant.publish(f"a/{number % 3}", b"%d" % number, qos=number % 3)
+        plant.flush()
+        eventually(lambda: recorder.progress().count == 501)
+        plant.disconnect()
+    second.stop()
+    later = [m for m in rows(recorder.recording) if m.topic.startswith("a/")]
+    assert sorted(int(m.payload) for m in later) == list(range(500))
+    (gap,) = recorder.recording.summary().gaps
+    assert gap.end_ns <= later[0].time_ns
 
 
 def test_a_gap_that_lasts_until_the_end_is_recorded(tmp_path, eventually):
