@@ -10,45 +10,38 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 RUN = """
-import hashlib, sys
-from playground.bus import LocalBus
-from playground.clock import Phase, VirtualClock
-from playground.host import Hosted
+import sys, tempfile
+from pathlib import Path
+from playground.run import run
+from playground.recording import Recording
+from playground.scenario import Scenario
 
-def run():
-    clock = VirtualClock()
-    bus = LocalBus(clock)
-    log = []
-    bus.observe(log.append)
-    plant = bus.connect("plant")
-    heat = 0
-    temperature = 20.0
-    def on_heater(message):
-        global heat
-        heat = int(message.payload)
-    heater = bus.connect("heater", on_heater)
-    heater.subscribe("heater/on")
-    def step():
-        global temperature
-        temperature += 0.1 * heat - 0.05
-        plant.publish("room/temperature", b'{"value": %.3f}' % temperature, qos=1)
-        plant.publish("job/new", b"%d" % clock.now)
-    clock.every(0.7, step, phase=Phase.PLANT)
-    programs = [
-        Hosted(program, bus, clock, cwd="tests/programs", seed=1)
-        for program in ("thermostat.py 20.2", "dice.py")
-    ]
-    clock.run(until=30)
-    for program in programs:
-        program.close()
-        assert not program.findings, program.findings
-    assert len(log) > 150
-    said = [line for program in programs for line in program.output]
-    return hashlib.sha256(repr((log, said)).encode()).hexdigest()
-
+scenario = Scenario(
+    name="mixed",
+    plant="lab_rig",
+    duration="60s",
+    seed=5,
+    controllers=[
+        {"schedule": {"command": "vsd2", "table": {"0s": 0.5, "30s": 0.2}}},
+        {"thermostat": {"measure": "hot_out_temp", "command": "valve",
+                        "setpoint": "30 degC", "hysteresis": "2 K"}},
+    ],
+    programs=[
+        {"run": "python scenarios/programs/keep_warm.py"},
+        {"run": "python tests/programs/dice.py"},
+    ],
+    links={"dice": {"latency": "20ms", "jitter": "50ms"}},
+    events=[{"at": f"{second}s", "publish": {"topic": "job/new", "payload": "1"}}
+            for second in range(1, 60, 2)],
+)
 for _ in range(int(sys.argv[1])):
-    heat, temperature = 0, 20.0
-    print(run())
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(scenario, out=Path(folder) / "out")
+        assert not result.checks, result.checks
+        said = {m.client for m in Recording.open(result.recording).messages()}
+        assert {"plant", "schedule", "thermostat", "keep-warm"} < said, said
+        assert result.messages > 250, result.messages
+        print(result.sha256)
 """
 
 
@@ -60,7 +53,7 @@ def _hashes(repeats: int, hash_seed: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
