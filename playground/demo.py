@@ -61,7 +61,7 @@ description: A thermostat on the tower pump keeps the water to the tower near 44
 plant: {model: model}
 controllers:
   - thermostat: {measure: tower_temp, command: vsd2, setpoint: 44 degC,
-                 hysteresis: 2 K, on: 0.9, off: 0.2, cooling: true, period: 30s}
+                 hysteresis: 3 K, on: 0.8, off: 0.4, cooling: true, period: 60s}
   - schedule: {command: vsd1, table: {0s: 0.7}}
   - schedule: {command: valve, table: {0s: 0.6}}
 disturbances:

@@ -77,7 +77,7 @@ def test_an_example_project_passes_with_the_built_wheel(python, example, tmp_pat
         "-p",
         "no:asyncio",
         cwd=project,
-        env={**os.environ, "NO_COLOR": "1"},
+        env={**os.environ, "NO_COLOR": "1", "PYTHONPATH": ""},
     )
     assert " passed" in said
     assert "skipped" not in said
