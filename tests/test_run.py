@@ -13,6 +13,7 @@ from playground.run import RECORDING, RESOLVED, RESULT, run
 from playground.scenario import Scenario, load_scenario
 
 HERE = Path(__file__).parent
+_COMMAND = str(Path(sys.executable).parent / "playground")
 SCENARIO = """\
 version: "1.0"
 plant: {heated_tank:HeatedTank: {start: 38 degC}}
@@ -486,3 +487,49 @@ kpis:"""
     second = run(load_scenario(first.folder / RESOLVED), out=tmp_path / "second")
     assert second.sha256 == first.sha256
     assert second.checks == first.checks
+
+
+def test_a_run_tells_how_far_it_is(path, tmp_path):
+    path.write_text(path.read_text() + "baseline: {seed: 5}\n")
+    told = []
+    result = run(
+        load_scenario(path),
+        out=tmp_path / "out",
+        progress=lambda *share: told.append(share),
+    )
+    assert list(dict.fromkeys(name for name, _ in told)) == ["tank", "tank-baseline"]
+    shares = [share for name, share in told if name == "tank"]
+    assert len(shares) >= 10
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < 0.2
+    assert 0.9 < shares[-1] <= 1
+    assert run(load_scenario(path), out=tmp_path / "again").sha256 == result.sha256
+
+
+def test_the_bar_is_for_terminals_only(path, tmp_path):
+    pty = pytest.importorskip("pty")
+
+    def call(out, stderr):
+        return subprocess.run(
+            [_COMMAND, "run", str(path), "-o", str(out)],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**os.environ, "PYTHONPATH": str(HERE), "TERM": "xterm"},
+            timeout=60,
+            check=False,
+        )
+
+    ours, theirs = pty.openpty()
+    on_terminal = call(tmp_path / "a", theirs)
+    shown = os.read(ours, 1_000_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    plain = call(tmp_path / "b", subprocess.PIPE)
+    assert on_terminal.returncode == plain.returncode == 0, shown
+    assert "tank" in shown
+    assert "%" in shown
+    assert plain.stderr == b""
+    # Wall time and folder aside, standard output is the same.
+    lines = [line.splitlines() for line in (on_terminal.stdout, plain.stdout)]
+    assert lines[0][2:-2] == lines[1][2:-2]
+    assert b"\x1b" not in on_terminal.stdout

@@ -67,6 +67,7 @@ def command(
     Example: playground run scenarios/thermostat.yaml -o runs/today
     """
     from playground import run as running
+    from playground.cli.progress import progress
     from playground.quantity import seconds
     from playground.scenario import load_scenario
 
@@ -75,15 +76,17 @@ def command(
     loaded = load_scenario(scenario)
     if seed is not None:
         loaded = loaded.replace(seed=seed)
-    result = running.run(
-        loaded,
-        out=out,
-        transport=transport,
-        speed=speed,
-        broker=broker,
-        clients=client or (),
-        deadline_s=seconds(deadline),
-    )
+    with progress(loaded.name) as show:
+        result = running.run(
+            loaded,
+            out=out,
+            transport=transport,
+            speed=speed,
+            broker=broker,
+            clients=client or (),
+            deadline_s=seconds(deadline),
+            progress=lambda name, share: show(share, 1.0, name),
+        )
     if as_json:
         print(json.dumps(result.plain(), indent=2))
     else:

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int], object]]:
-    """Shows a bar with the time that is left; only on a terminal."""
-    from rich.progress import Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("runs", total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield show
 
 
 def command(
@@ -58,6 +41,7 @@ def command(
 
     Example: playground sweep scenarios/setpoints.yaml -o sweeps/today -j 2
     """
+    from playground.cli.progress import progress
     from playground.errors import PlaygroundError
     from playground.sweep import TABLE, Keep, sweep
     from playground.sweep import falsify as search
@@ -84,7 +68,7 @@ def command(
     kinds: dict[str, Keep] = {"all": "all", "failed": "failed", "none": "none"}
     if keep not in kinds:
         raise PlaygroundError(f"--keep {keep}: write all, failed or none.")
-    with _progress() as show:
+    with progress("runs") as show:
         done = sweep(
             scenario, out=folder, workers=jobs, keep=kinds[keep], progress=show
         )

@@ -14,11 +14,12 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from playground import __version__
 from playground.errors import PlaygroundError
+from playground.message import Message
 from playground.recording import Recording, RecordingWriter
 from playground.run.judging import judge, judge_limit, verdict_of
 from playground.run.result import (
@@ -56,6 +57,10 @@ __all__ = [
 ]
 
 
+Progress = Callable[[str, float], object]
+"""Is told the name of a scenario and the share of it that is over."""
+
+
 def run(
     scenario: Scenario,
     *,
@@ -65,6 +70,7 @@ def run(
     broker: str | None = None,
     clients: Sequence[str] = (),
     deadline_s: float = 10.0,
+    progress: Progress | None = None,
 ) -> Result:
     """Runs a scenario, in virtual time on the local bus by default.
 
@@ -80,6 +86,8 @@ def run(
         clients: Client ids that answer the ticks of ``lockstep``, besides those
             that the scenario names.
         deadline_s: Wall seconds that these have to answer.
+        progress: Is told now and then which scenario runs (it, or its baseline)
+            and what share of it is over.
 
     Raises:
         DocumentError: The scenario is wrong.
@@ -102,7 +110,7 @@ def run(
     half = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     try:
         _make(half, folder)
-        result = _run_into(setup, half, folder, venue)
+        result = _run_into(setup, half, folder, venue, progress)
         _put(half, folder)
     finally:
         shutil.rmtree(half, ignore_errors=True)
@@ -148,17 +156,19 @@ def _put(half: Path, folder: Path) -> None:
         shutil.rmtree(earlier, ignore_errors=True)
 
 
-def _run_into(setup: Setup, half: Path, folder: Path, venue: Venue) -> Result:
+def _run_into(
+    setup: Setup, half: Path, folder: Path, venue: Venue, progress: Progress | None
+) -> Result:
     scenario = setup.scenario
     resolved = moved(scenario, folder.resolve())
     began = time.perf_counter()
-    recording, course = _record(setup, half / RECORDING, venue)
+    recording, course = _record(setup, half / RECORDING, venue, progress)
     wall_s = time.perf_counter() - began
     baseline = {}
     if setup.baseline is not None:
         other = setup.baseline.prepare()
         (half / BASELINE).mkdir()
-        before, _ = _record(other, half / BASELINE / RECORDING, venue)
+        before, _ = _record(other, half / BASELINE / RECORDING, venue, progress)
         baseline = {kpi.name: kpi.value for kpi in judge(other, before)[1]}
     checks, kpis = judge(setup, recording, baseline=baseline)
     checks = (*course.found, *checks)
@@ -188,7 +198,20 @@ def _run_into(setup: Setup, half: Path, folder: Path, venue: Venue) -> Result:
     return result
 
 
-def _record(setup: Setup, path: Path, venue: Venue) -> tuple[Recording, Course]:
+class _ToldWriter(RecordingWriter):
+    """Tells how far the run is, as its log comes in."""
+
+    progress: Callable[[float], object] | None = None
+
+    def extend(self, messages: Sequence[Message]) -> None:
+        super().extend(messages)
+        if messages and self.progress is not None:
+            self.progress(messages[-1].time_ns)
+
+
+def _record(
+    setup: Setup, path: Path, venue: Venue, progress: Progress | None
+) -> tuple[Recording, Course]:
     metadata = {
         "start_ns": setup.start_ns,
         "end_ns": setup.start_ns + round(setup.duration_s * 1e9),
@@ -198,7 +221,11 @@ def _record(setup: Setup, path: Path, venue: Venue) -> tuple[Recording, Course]:
         "session": "simulated",
         "transport": venue.transport,
     }
-    with RecordingWriter(path, metadata=metadata, journal=False) as writer:
+    with _ToldWriter(path, metadata=metadata, journal=False) as writer:
+        if progress is not None:
+            writer.progress = lambda time_ns: progress(
+                setup.scenario.name, (time_ns - setup.start_ns) / 1e9 / setup.duration_s
+            )
         course = simulate(setup, writer, venue=venue)
     return Recording.open(path), course
 
