@@ -14,7 +14,7 @@ from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.model import Model, load_model
 from playground.plants.learned.arx import Arx
 from playground.plants.learned.boosting import Boosting
-from playground.plants.learned.envelope import Envelope
+from playground.plants.learned.envelope import Envelope, Flags
 from playground.plants.learned.filter_bank import FilterBank
 from playground.plants.learned.fourier import Fourier
 from playground.plants.learned.network import Network
@@ -32,8 +32,8 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Array]], Simulator
 }
 """Name of a family in a model and the class that steps it."""
 
-DISTANCE_EVERY = 10
-"""Steps between two looks at the distance to the training data."""
+ACCOUNT_EVERY = 64
+"""Steps that are looked at together; one by one costs as much as a member."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,6 @@ class LearnedPlant:
         inputs: Names of commands and disturbances, the columns of a batch.
         outputs: Names of measurements, the columns of a batch.
         unusable: Outputs that no candidate predicted better than their mean.
-        inside: Per run, whether the last step was within the envelope.
     """
 
     def __init__(self, model: Model | Path | str) -> None:
@@ -180,8 +179,7 @@ class LearnedPlant:
         self._last_u, self._scaled = scaled_u[:, -1], scaled_y[:, -1]
         self._spread: Array | None = np.zeros_like(self._scaled)
         self._answers = self._scaled[None]
-        self._near = np.ones(len(u), dtype=bool)
-        self.inside = np.ones(len(u), dtype=bool)
+        self._pending: list[tuple[float, Array]] = []
         return np.array(y[:, -1])
 
     def step_batch(self, now: float, inputs: Array) -> Array:
@@ -202,24 +200,34 @@ class LearnedPlant:
         self._answers = np.array([s.advance(u) for s in self._simulators])
         scaled = (self._answers * self._weights).sum(axis=0)
         self._last_u, self._scaled, self._spread = u, scaled, None
-        self._look(now, u, scaled)
+        self._steps += 1
+        self._pending.append((now, np.concatenate([u[0], scaled[0]])))
+        if len(self._pending) >= ACCOUNT_EVERY:
+            self._account()
         return np.asarray(scaled * self.scaling.y_std + self.scaling.y_mean)
 
-    def _look(self, now: float, u: Array, y: Array) -> None:
-        """Keeps account of the envelope."""
-        state = np.concatenate([u, y], axis=1)
-        self._steps += 1
-        inside = self._envelope.box(state)
-        # States move slowly; the distance is asked now and then, and holds.
-        if self._steps % DISTANCE_EVERY == 1:
-            self._near = self._envelope.near(state)
-        self.inside = inside & self._near
-        if not self.inside[0]:
-            self._outside += 1
-            if self._first_s is None:
-                self._first_s = now
-            name = self._envelope.outside(state[0])
-            self._signals[name] = self._signals.get(name, 0) + 1
+    def _account(self) -> None:
+        """Looks at the steps since it was last asked, all at once."""
+        if not self._pending:
+            return
+        states = np.array([state for _, state in self._pending])
+        inside = self._envelope.box(states) & self._envelope.near(states)
+        for (now, state), good in zip(self._pending, inside.tolist(), strict=True):
+            if not good:
+                self._outside += 1
+                if self._first_s is None:
+                    self._first_s = now
+                name = self._envelope.outside(state)
+                self._signals[name] = self._signals.get(name, 0) + 1
+        self._pending.clear()
+
+    @property
+    def inside(self) -> Flags:
+        """Per run, whether the last step was within the envelope."""
+        if not self._steps:
+            return np.ones(len(self._scaled), dtype=bool)
+        state = np.concatenate([self._last_u, self._scaled], axis=1)
+        return np.asarray(self._envelope.box(state) & self._envelope.near(state))
 
     @property
     def in_envelope(self) -> bool:
@@ -229,6 +237,7 @@ class LearnedPlant:
     @property
     def departures(self) -> Departures:
         """How often the run left the envelope so far."""
+        self._account()
         return Departures(
             steps=self._steps,
             outside=self._outside,
@@ -259,6 +268,7 @@ class LearnedPlant:
 
     def snapshot(self) -> Any:
         """Returns the state, to be given to `restore` of the same model."""
+        self._account()
         own = (
             self._steps,
             self._outside,
@@ -267,8 +277,6 @@ class LearnedPlant:
             self._last_u.copy(),
             self._scaled.copy(),
             self._answers.copy(),
-            self._near.copy(),
-            self.inside.copy(),
         )
         return own, [simulator.state() for simulator in self._simulators]
 
@@ -277,9 +285,8 @@ class LearnedPlant:
         own, states = snapshot
         self._steps, self._outside, self._first_s = own[:3]
         self._signals = dict(own[3])
-        self._last_u, self._scaled, self._answers, self._near, self.inside = (
-            array.copy() for array in own[4:]
-        )
+        self._last_u, self._scaled, self._answers = (array.copy() for array in own[4:])
+        self._pending = []
         self._spread = None
         for simulator, state in zip(self._simulators, states, strict=True):
             simulator.set_state(state)
