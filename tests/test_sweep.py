@@ -1,4 +1,9 @@
+import contextlib
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -151,3 +156,93 @@ def test_the_command_says_how_many_came_out_how(path, tmp_path, monkeypatch, cap
     said = capsys.readouterr().out
     assert "6 runs: 3 pass, 3 fail, 0 untested" in said
     assert str(Path("out") / TABLE) in said
+
+
+def _worker(url, tmp_path, environment):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "distributed.cli.dask_worker", url),
+            *("--nworkers", "1", "--nthreads", "1", "--no-dashboard"),
+            *("--local-directory", str(tmp_path / "dask"), "--host", "127.0.0.1"),
+        ],
+        # Somewhere else than here: the sweep takes its workers along.
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def dask_url(tmp_path):
+    """A Dask scheduler with two workers, each a process of its own."""
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    url = f"tcp://127.0.0.1:{port}"
+    with contextlib.ExitStack() as stack:
+
+        def end(process):
+            process.terminate()
+            process.wait(timeout=20)
+
+        scheduler = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "distributed.cli.dask_scheduler"),
+                *("--host", "127.0.0.1", "--port", str(port), "--no-dashboard"),
+            ],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(end, scheduler)
+        for _ in range(2):
+            stack.callback(end, _worker(url, tmp_path, environment))
+        yield f"dask://127.0.0.1:{port}"
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_cluster_of_two_gives_the_same_table(path, tmp_path, dask_url):
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).parent / "playground"), "sweep", str(path)),
+            *("-o", str(tmp_path / "there"), "--backend", dask_url),
+        ],
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "6 runs: 3 pass, 3 fail" in done.stdout
+    here = sweep(path, out=tmp_path / "here", workers=1)
+    assert pq.read_table(tmp_path / "there" / TABLE).equals(here.table)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("dsk://x:1", "there is no such backend. Did you mean 'dask'?"),
+        ("dask", "there is no such backend"),
+        ("dask://", "there is no such backend"),
+    ],
+)
+def test_an_unknown_backend_is_refused(path, tmp_path, url, said):
+    with pytest.raises(PlaygroundError) as error:
+        sweep(path, out=tmp_path / "out", backend=url)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "module"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_missing_package_is_told_with_its_extra(
+    path, tmp_path, monkeypatch, kind, module
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(PlaygroundError) as error:
+        sweep(path, out=tmp_path / "out", backend=f"{kind}://127.0.0.1:1")
+    assert "pip install 'mqtt-playground[cluster]'" in str(error.value)

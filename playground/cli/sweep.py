@@ -21,6 +21,13 @@ def command(
     keep: Annotated[
         str, typer.Option(help="Whose recordings to keep: all, failed, none.")
     ] = "failed",
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Run on a cluster: dask://HOST:PORT or ray://HOST:PORT [here].",
+        ),
+    ] = None,
     falsify: Annotated[
         str | None,
         typer.Option(help="Search what is varied for the worst of this check."),
@@ -70,7 +77,12 @@ def command(
         raise PlaygroundError(f"--keep {keep}: write all, failed or none.")
     with progress("runs") as show:
         done = sweep(
-            scenario, out=folder, workers=jobs, keep=kinds[keep], progress=show
+            scenario,
+            out=folder,
+            workers=jobs,
+            keep=kinds[keep],
+            progress=show,
+            backend=backend,
         )
     verdicts = done.verdicts
     print(

@@ -8,9 +8,11 @@ numbers in every cell, so cells can be compared run by run.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import random
 import shutil
 import sys
@@ -35,6 +37,7 @@ from playground.quantity import convert, split_quantity
 from playground.run import Result, key_of, run
 from playground.scenario import Scenario, load_scenario
 from playground.scenario.entries import MonteCarloEntry
+from playground.sweep.cluster import cluster
 
 TABLE = "sweep.parquet"
 ROWS = "rows"
@@ -124,6 +127,7 @@ def sweep(
     workers: int = -1,
     keep: Keep = "failed",
     progress: Callable[[int, int], object] | None = None,
+    backend: str | None = None,
 ) -> Sweep:
     """Runs a scenario over its matrix and by chance.
 
@@ -133,9 +137,12 @@ def sweep(
         workers: Processes; -1 for one per core.
         keep: Whose recordings are kept.
         progress: Is told how many of how many runs are done.
+        backend: Where they are made: ``dask://HOST:PORT`` or ``ray://HOST:PORT`` of
+            a cluster whose machines see the same folders; by default here.
 
     Raises:
-        PlaygroundError: The scenario is wrong.
+        PlaygroundError: The scenario is wrong, or the backend cannot be had.
+        ConnectionFailed: The cluster does not answer.
     """
     scenario = load_scenario(path)
     folder = Path(out)
@@ -154,21 +161,45 @@ def sweep(
     kept = len(rows)
     if progress is not None:
         progress(kept, len(jobs))
-    calls = (
-        joblib.delayed(_do)(scenario, folder, job, keep, sys.path) for job in waiting
-    )
     if waiting:
         count = 1 if len(waiting) == 1 else workers
-        pool = joblib.Parallel(n_jobs=count, return_as="generator_unordered")
-        for row in pool(calls):
-            rows[row["number"]] = row
-            if progress is not None:
-                progress(len(rows), len(jobs))
+        here = _Here(path=tuple(sys.path), folder=Path.cwd())
+        with contextlib.ExitStack() as stack:
+            options: dict[str, Any] = {"n_jobs": count}
+            if backend is not None:
+                options = stack.enter_context(cluster(backend))
+            calls = (
+                joblib.delayed(_do)(scenario, folder, job, keep, here)
+                for job in waiting
+            )
+            pool = joblib.Parallel(return_as="generator_unordered", **options)
+            for row in pool(calls):
+                rows[row["number"]] = row
+                if progress is not None:
+                    progress(len(rows), len(jobs))
     table = table_of([rows[job.number] for job in jobs])
     half = folder / f".{TABLE}.part"
     pq.write_table(table, half)
     half.replace(folder / TABLE)
     return Sweep(folder=folder, table=table, done=len(waiting), kept=kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Here:
+    """Where modules and files are looked for; a worker may start elsewhere."""
+
+    path: tuple[str, ...]
+    folder: Path
+
+    def take(self) -> None:
+        sys.path[:] = self.path
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise PlaygroundError(
+                f"A worker does not see the folder {self.folder}.",
+                "use machines that share this folder, at the same place",
+            ) from error
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -204,10 +235,10 @@ def _do(
     folder: Path,
     job: Job,
     keep: Keep,
-    path: list[str],
+    here: _Here,
 ) -> dict[str, Any]:
     """Does one job, in a process of its own."""
-    sys.path[:] = path
+    here.take()
     target = folder / RUNS / f"{job.number:06d}"
     result = run(changed(scenario, job.values), out=target)
     gone = keep == "none" or (keep == "failed" and result.verdict == "pass")
