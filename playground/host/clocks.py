@@ -1,8 +1,5 @@
 """The clocks of a hosted program: ``time`` and ``datetime`` in virtual time."""
 
-# datetime.now() without a zone is what these programs call.
-# ruff: noqa: DTZ
-
 from __future__ import annotations
 
 import ctypes
