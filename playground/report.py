@@ -138,7 +138,6 @@ def render(
     )
     scenario = setup.scenario
     verdict = result["verdict"]
-    resources = Resources(mode="inline", components=["bokeh"], minified=True)
     sections = [
         f'<header class="{verdict}"><h1>{_SIGNS[verdict]} {_text(scenario.name)}</h1>'
         f"<p>{_text(scenario.description)}</p><p>{_summary(result)}</p></header>",
@@ -166,10 +165,29 @@ def render(
         f"<pre>{_text(again)}</pre>",
         f"<p>Message log, SHA-256: <code>{_text(result['sha256'])}</code></p>",
     ]
+    return whole_page(f"{verdict}: {scenario.name}", sections, script)
+
+
+def whole_page(
+    title: str,
+    sections: Iterable[str],
+    script: str,
+    *,
+    parts: Sequence[Any] = ("bokeh",),
+) -> str:
+    """Returns an HTML page that needs nothing else.
+
+    Args:
+        title: For the tab of the browser.
+        sections: What stands on it, HTML.
+        script: What draws the plots, from `bokeh.embed.components`.
+        parts: Of Bokeh that it needs.
+    """
+    resources = Resources(mode="inline", components=list(parts), minified=True)
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{verdict}: {_text(scenario.name)}</title>"
+        f"<title>{_text(title)}</title>"
         f"<style>{_STYLE}</style>\n{resources.render_js()}\n</head><body>"
         f"{''.join(sections)}\n{script}\n</body></html>\n"
     )

@@ -28,6 +28,9 @@ def command(
             help="Run on a cluster: dask://HOST:PORT or ray://HOST:PORT [here].",
         ),
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write sweep.html.")
+    ] = True,
     falsify: Annotated[
         str | None,
         typer.Option(help="Search what is varied for the worst of this check."),
@@ -43,7 +46,8 @@ def command(
     """Run a scenario over its matrix and by chance, on all cores.
 
     Every cell of 'matrix' is run as often as 'monte_carlo' says. A sweep that was
-    stopped goes on where it was. Writes sweep.parquet, a row per run, and answers
+    stopped goes on where it was. Writes sweep.parquet, a row per run, and sweep.html
+    with a heat map and parallel coordinates, and answers
     as the worst run would: 0 all good, 1 a check failed, 3 untested.
 
     Example: playground sweep scenarios/setpoints.yaml -o sweeps/today -j 2
@@ -92,4 +96,9 @@ def command(
     if done.kept:
         print(f"{done.kept} were done before")
     print(f"table: {done.folder / TABLE}")
+    if report:
+        from playground.sweep.report import write_sweep_report
+
+        again = f"playground sweep {scenario}"
+        print(f"report: {write_sweep_report(done.folder, again=again)}")
     raise typer.Exit(done.exit_code)

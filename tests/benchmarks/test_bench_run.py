@@ -6,9 +6,11 @@ machine that does 1.4 M bare timeouts: a ratio of 0.36. ``pytest tests/benchmark
 --benchmark-enable -s`` prints it; without that a short run is made once.
 """
 
+import os
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import simpy
 
@@ -16,6 +18,7 @@ from playground.recording import Recording
 from playground.report import write_report
 from playground.run import judge, run
 from playground.scenario import Scenario
+from playground.sweep import TABLE, sweep
 
 HERE = Path(__file__).parent
 CHECKS = [
@@ -83,3 +86,35 @@ def test_the_report_of_a_day(benchmark, scenario, tmp_path):
         f"{page.stat().st_size / 1e6:.1f} MB"
     )
     assert page.stat().st_size < 10_000_000
+
+
+CELLS = """\
+name: cells
+plant: lab_rig
+duration: 1h
+controllers:
+  - thermostat: {measure: buffer_temp, command: vsd1, setpoint: 38 degC, hysteresis: 3 K}
+checks: [{never: buffer_temp > 80 degC}]
+matrix: {seed: {range: [0, COUNT]}}
+"""
+
+
+def test_a_sweep_on_two_cores(benchmark, tmp_path, request):
+    """The goal is 1.7 times one worker, for 200 cells of an hour."""
+    long = request.config.getoption("--benchmark-enable")
+    count = int(os.environ.get("PLAYGROUND_CELLS", "200")) if long else 2
+    path = tmp_path / "cells.yaml"
+    path.write_text(CELLS.replace("COUNT", str(count)))
+    took = {}
+    for workers in (1, 2):
+        began = time.perf_counter()
+        done = sweep(path, out=tmp_path / f"{workers}", workers=workers, keep="none")
+        took[workers] = time.perf_counter() - began
+        assert done.done == count
+    tables = [pq.read_table(tmp_path / f"{workers}" / TABLE) for workers in took]
+    assert tables[0].equals(tables[1])
+    benchmark.pedantic(lambda: None, rounds=1)
+    print(
+        f"\n{count} runs of 1 h: {took[1]:.1f} s with one worker, {took[2]:.1f} s with "
+        f"two: {took[1] / took[2]:.2f} ×"
+    )
