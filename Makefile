@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test check pytest fresh bench bench-recorder bench-transports soak clean
+.PHONY: demo test check pytest fresh bench bench-recorder bench-transports bench-replayer soak clean
 
 demo: $(READY)
 	@$(BIN)/playground demo
@@ -40,6 +40,10 @@ bench-recorder: $(READY)
 bench-transports: $(READY)
 	@$(BIN)/pytest tests/benchmarks/test_bench_transports.py --benchmark-enable -q -s
 	@PLAYGROUND_REAL_S=60 $(BIN)/pytest tests/test_host_real.py -q -o faulthandler_timeout=120
+
+# The bars of replay and diff, each with its ratio; about three minutes.
+bench-replayer: $(READY)
+	@PLAYGROUND_BENCH=$${PLAYGROUND_BENCH:-full} $(BIN)/python tests/benchmarks/replayer_table.py
 
 # One stamp for the whole environment: a second call finds it and starts at once.
 $(READY): pyproject.toml constraints.txt

@@ -270,6 +270,14 @@ def test_options_select_and_rewrite(
     ]
 
 
+@pytest.mark.broker
+def test_a_wrong_filter_is_told_before_anybody_is_waited_for(session, capsys):
+    assert _run(["replay", str(session), "-t", "x/#", "--wait", "30s"]) == 2
+    said = capsys.readouterr().err
+    assert "matches no topic" in said
+    assert "waiting" not in said
+
+
 def test_waiting_for_a_client_in_vain_answers_1(session, capsys):
     code = _run(["replay", str(session), "--wait-for-client", "x", "--wait", "0.1s"])
     assert code == 1

@@ -155,7 +155,13 @@ def command(
     with contextlib.ExitStack() as stack:
         if broker is None:
             bus, audience = stack.enter_context(_own_broker(port))
-            _wait(audience, wait_for_subscriber, wait_for_client, wait_s)
+            # Made before anybody is waited for: a wrong filter is told at once.
+            replayer = Replayer(recording, bus, **options)
+            try:
+                _wait(audience, wait_for_subscriber, wait_for_client, wait_s)
+            except BaseException:
+                replayer.target.close()
+                raise
         else:
             if wait_for_subscriber or wait_for_client:
                 raise PlaygroundError(
@@ -163,7 +169,8 @@ def command(
                     "leave out --broker to start our own, or start this one last",
                 )
             bus = _bus(broker, password_file=password_file, ca=ca, cert=cert, key=key)
-        report = _play(Replayer(recording, bus, **options))
+            replayer = Replayer(recording, bus, **options)
+        report = _play(replayer)
     typer.echo(str(report))
 
 

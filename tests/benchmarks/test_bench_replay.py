@@ -1,8 +1,8 @@
 """Replay and diff beside mqtt-recorder, bare SimPy and bare Parquet.
 
 Each figure is a ratio within one run: absolute numbers belong to a machine.
-Small by default, to show that they work; the sizes of the issue with
-``PLAYGROUND_BENCH=full pytest -s tests/benchmarks/test_bench_replay.py``.
+Small by default, to show that they work; full sizes with ``make bench-replayer``,
+which prints them as a table.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from playground.clock import VirtualClock
 from playground.diff import diff
 from playground.message import Message
 from playground.recording import Recording, RecordingWriter
+from playground.recording.columns import to_messages
 from playground.replay import Replayer
 
 FULL = os.environ.get("PLAYGROUND_BENCH") == "full"
@@ -38,7 +39,7 @@ OURS = "from playground.cli import main; main()"
 LISTENER = """
 import json, socket, sys, time
 from playground.packets import *
-port, quiet_s = int(sys.argv[1]), float(sys.argv[2])
+port, quiet_s, enough = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 link = socket.create_connection(("127.0.0.1", port))
 link.sendall(encode(Connect(client_id="listener", version=4), 4))
 reader = PacketReader(4)
@@ -51,7 +52,7 @@ while reader.next_packet() is None:
 print("ready", flush=True)
 # Monotonic time is the same for all processes; a batch has one instant.
 batches, numbers = [], []
-while True:
+while len(numbers) < enough:
     link.settimeout(quiet_s if batches else 60)
     try:
         data = link.recv(1 << 18)
@@ -120,11 +121,18 @@ def make_csv(recording: Recording, path: Path, *, delta_s: float) -> Path:
 class Player:
     """Ours or the baseline in a process, and what a listener heard of it."""
 
-    def __init__(self, kind: str, url: str, source: Path, *speed: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        url: str,
+        source: Path,
+        *speed: str,
+        enough: int = sys.maxsize,
+    ) -> None:
         host, port = url.removeprefix("mqtt://").split(":")
         quiet_s = "5" if FULL else "1.5"
         with subprocess.Popen(
-            [sys.executable, "-c", LISTENER, port, quiet_s],
+            [sys.executable, "-c", LISTENER, port, quiet_s, str(enough)],
             stdout=subprocess.PIPE,
             text=True,
         ) as listener:
@@ -140,10 +148,14 @@ class Player:
             with subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as process:
+                if enough < sys.maxsize:
+                    listener.wait()
+                    process.terminate()
                 _, _, self.used = os.wait4(process.pid, 0)
                 process.returncode = 0
             heard = json.loads(listener.stdout.read())
         self.numbers = np.array(heard["numbers"])
+        assert heard["batches"], f"{kind} said nothing"
         instants, counts = np.array(heard["batches"], np.int64).T
         self.arrivals = np.repeat(instants, counts)
         self.first_s = (self.arrivals[0] - begun) / 1e9
@@ -162,10 +174,11 @@ def broker():
 
 @needs_mosquitto
 @needs_baseline
-def test_pace_of_100_hz(tmp_path, broker):
+def test_pace_of_100_hz(tmp_path, broker, record_property):
     count = 1000 if FULL else 100
     recording = make(tmp_path / "s.parquet", count, 10_000_000)
     table = make_csv(recording, tmp_path / "s.csv", delta_s=0.01)
+    found = {}
     print()
     for kind, source in (("ours", tmp_path / "s.parquet"), ("mqtt-recorder", table)):
         player = Player(kind, broker.url, source)
@@ -173,19 +186,32 @@ def test_pace_of_100_hz(tmp_path, broker):
         apart = np.abs(np.diff(arrivals) - np.diff(numbers) * 10_000_000) / 1e6
         offset = (arrivals - arrivals[0] - (numbers - numbers[0]) * 10_000_000) / 1e6
         # Of a line through all of them: the first and the last may be late.
-        slope = np.polyfit(numbers, offset, 1)[0]
+        drift = np.polyfit(numbers, offset, 1)[0] * count
+        p50, p99 = np.percentile(apart, (50, 99))
+        late = np.percentile(np.abs(offset), 99)
         print(
             f"{kind:14} of {count} messages {count - len(numbers)} lost; between two "
-            f"p50 {np.median(apart):.3f} p99 {np.percentile(apart, 99):.3f} ms; offset "
-            f"p99 {np.percentile(np.abs(offset), 99):.2f} ms; drift {slope * count:.2f} ms"
+            f"p50 {p50:.3f} p99 {p99:.3f} ms; offset p99 {late:.2f} ms; "
+            f"drift {drift:.2f} ms"
         )
+        found[kind] = (p50, late, abs(drift))
         if kind == "ours":
             assert len(numbers) == count
+    for number, (what, bar) in enumerate(
+        (
+            ("100 Hz: error between two messages, p50", 0.1),
+            ("100 Hz: absolute offset, p99", 10.0),
+            ("100 Hz for 10 s: drift", 2.0),
+        )
+    ):
+        ours, theirs = found["ours"][number], found["mqtt-recorder"][number]
+        said = f"{ours:.3g} ms (1/{theirs / ours:.3g} of mqtt-recorder's {theirs:.3g})"
+        record_property("bar", (what, said, f"<= {bar:g} ms", bool(ours <= bar)))
 
 
 @needs_mosquitto
 @needs_baseline
-def test_highest_rate_without_loss(tmp_path, broker):
+def test_highest_rate_without_loss(tmp_path, broker, record_property):
     count = 200_000 if FULL else 5_000
     recording = make(tmp_path / "s.parquet", count, 1_000_000)
     table = make_csv(recording, tmp_path / "s.csv", delta_s=0.0)
@@ -197,15 +223,28 @@ def test_highest_rate_without_loss(tmp_path, broker):
         f"{ours.rate / baseline.rate:.2f}"
     )
     assert ours.numbers.tolist() == list(range(count))
+    ratio = ours.rate / baseline.rate
+    said = f"{ratio:.2f} x ({ours.rate:,.0f}/s to {baseline.rate:,.0f}/s)"
+    what = "highest rate, QoS 0, none lost, to mqtt-recorder's"
+    record_property("bar", (what, said, ">= 2 x", bool(ratio >= 2)))
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("long") / "s.parquet", MILLION, 1_000_000)
 
 
 @needs_mosquitto
 @needs_baseline
-def test_first_message_and_memory_of_a_long_recording(tmp_path, broker):
-    recording = make(tmp_path / "s.parquet", MILLION, 1_000_000)
-    table = make_csv(recording, tmp_path / "s.csv", delta_s=0.0)
-    ours = Player("ours", broker.url, tmp_path / "s.parquet", "--speed", "max")
-    baseline = Player("mqtt-recorder", broker.url, table)
+def test_first_message_and_memory_of_a_long_recording(
+    long, tmp_path, broker, record_property
+):
+    (source,) = long.paths
+    table = make_csv(long, tmp_path / "s.csv", delta_s=0.0)
+    ours = Player("ours", broker.url, source, "--speed", "max")
+    # It holds the whole file before it says anything: the first will do.
+    baseline = Player("mqtt-recorder", broker.url, table, enough=1)
+    assert len(ours.numbers) == MILLION
     begin = time.perf_counter()
     heard: list[float] = []
 
@@ -220,7 +259,7 @@ def test_first_message_and_memory_of_a_long_recording(tmp_path, broker):
     clock = VirtualClock(START)
     bus = LocalBus(clock)
     bus.observe(hear)
-    Replayer(Recording.open(tmp_path / "s.parquet"), bus).process(clock)
+    Replayer(Recording.open(source), bus).process(clock)
     with pytest.raises(First):
         clock.run()
     print(
@@ -230,37 +269,60 @@ def test_first_message_and_memory_of_a_long_recording(tmp_path, broker):
         f"{baseline.first_s / ours.first_s:.1f}; peak memory ours "
         f"{ours.megabytes:.0f} MB, mqtt-recorder {baseline.megabytes:.0f} MB"
     )
+    what = f"first of {MILLION:,} messages, opening to saying"
+    record_property("bar", (what, f"{heard[0]:.3f} s", "< 0.5 s", heard[0] < 0.5))
+    what = f"first of {MILLION:,} messages, process start to listener"
+    said = (
+        f"{ours.first_s:.2f} s (1/{baseline.first_s / ours.first_s:.1f} of "
+        f"mqtt-recorder's {baseline.first_s:.2f})"
+    )
+    record_property("bar", (what, said, "< 0.5 s", bool(ours.first_s < 0.5)))
+    what = f"peak memory over {MILLION:,} messages"
+    said = (
+        f"{ours.megabytes:.0f} MB (1/{baseline.megabytes / ours.megabytes:.1f} of "
+        f"mqtt-recorder's {baseline.megabytes:.0f})"
+    )
+    record_property("bar", (what, said, "< 200 MB", ours.megabytes < 200))
 
 
 @pytest.mark.parametrize("at_once", [1, 10])
-def test_rate_in_a_simulation(tmp_path, at_once):
-    recording = make(tmp_path / "s.parquet", MILLION, 1_000_000_000, at_once=at_once)
+def test_rate_in_a_simulation(long, tmp_path, at_once, record_property):
+    if at_once == 1:
+        recording = long
+    else:
+        recording = make(
+            tmp_path / "s.parquet", MILLION // 4, 1_000_000_000, at_once=at_once
+        )
+    count = recording.count
     clock = VirtualClock(recording.start_ns)
     end = Replayer(recording, LocalBus(clock), control=False).process(clock)
     begin = time.process_time()
     clock.run()
-    rate = MILLION / (time.process_time() - begin)
+    rate = count / (time.process_time() - begin)
     bare = simpy.Environment()
 
     def tick():
-        for _ in range(MILLION):
+        for _ in range(count):
             yield bare.timeout(1)
 
     bare.process(tick())
     begin = time.process_time()
     bare.run()
-    timeouts = MILLION / (time.process_time() - begin)
+    timeouts = count / (time.process_time() - begin)
     print(
         f"\n{at_once} messages per instant: {rate:,.0f} messages/s of processor time; "
         f"bare SimPy {timeouts:,.0f} timeouts/s; ratio {rate / timeouts:.2f}"
     )
-    assert end.value.messages == MILLION
+    assert end.value.messages == count
+    what = f"local bus in SimPy time, {at_once} at an instant"
+    said = f"{rate:,.0f}/s ({rate / timeouts:.2f} x SimPy's bare timeouts)"
+    record_property("bar", (what, said, ">= 300,000/s", rate >= 300_000))
 
 
 @pytest.mark.parametrize("what", ["equal", "equal in another order", "one changed"])
-def test_diff_of_long_recordings(tmp_path, what):
-    a = make(tmp_path / "a.parquet", MILLION, 1_000_000)
-    messages = list(a.messages())
+def test_diff_of_long_recordings(long, tmp_path, what, record_property):
+    first = next(iter(long.tables(end_ns=START + 10**9)))
+    messages = list(to_messages(first.slice(0, 20)))
     if what == "equal in another order":
         messages[10], messages[11] = messages[11], messages[10]
     elif what == "one changed":
@@ -268,13 +330,15 @@ def test_diff_of_long_recordings(tmp_path, what):
     with RecordingWriter(tmp_path / "b.parquet", journal=False) as writer:
         for message in messages:
             writer.append(message)
-    del messages
+        for message in long.messages(start_ns=messages[-1].time_ns + 1):
+            writer.append(message)
     b = Recording.open(tmp_path / "b.parquet")
+    assert b.count == long.count
     begin, used = time.perf_counter(), time.process_time()
-    report = diff(a, b)
+    report = diff(long, b)
     took, used = time.perf_counter() - begin, time.process_time() - used
     begin = time.process_time()
-    for path in (*a.paths, *b.paths):
+    for path in (*long.paths, *b.paths):
         pq.read_table(path)
     reading = time.process_time() - begin
     print(
@@ -283,3 +347,6 @@ def test_diff_of_long_recordings(tmp_path, what):
         f"{used / reading:.1f})"
     )
     assert report.equal == what.startswith("equal")
+    said = f"{took:.2f} s ({used / reading:.1f} x pyarrow's reading of both)"
+    name = f"diff of 2 x {MILLION:,}, {what}"
+    record_property("bar", (name, said, "< 5 s", took < 5))
