@@ -35,7 +35,8 @@ class Selection:
     Attributes:
         members: The candidates chosen.
         weights: Members × outputs; the columns sum up to 1.
-        said: What the plant says about each held-back block, scaled outputs.
+        said: What the plant says about each held-back block, scaled outputs;
+            weighed by the other folds, so that these errors are honest.
         spread: How far its members are apart there, weighed standard deviation.
         errors: Free-run error per output in spreads of the training data.
     """
@@ -75,8 +76,14 @@ def selected(
     kept = sorted({*kept, *np.argmax(weights, axis=0).tolist()})
     weights = _weights(race, answers, true, owner, kept)[kept]
     chosen = np.stack([answers[k] for k in kept])
-    said = np.einsum("mro,mo->ro", chosen, weights)
-    spread = np.sqrt(np.einsum("mro,mo->ro", (chosen - said) ** 2, weights))
+    said = np.empty_like(true)
+    for number in np.unique(owner):
+        here, rest = owner == number, owner != number
+        others = [a[rest] for a in answers]
+        honest = _weights(race, others, true[rest], owner[rest], kept)[kept]
+        said[here] = np.einsum("mro,mo->ro", chosen[:, here], honest)
+    final = np.einsum("mro,mo->ro", chosen, weights)
+    spread = np.sqrt(np.einsum("mro,mo->ro", (chosen - final) ** 2, weights))
     edges = np.cumsum([len(t) for t in truth])[:-1]
     return Selection(
         members=tuple(race[k] for k in kept),
