@@ -72,7 +72,7 @@ class FaultEntry:
     """A fault as it stands in a scenario.
 
     Attributes:
-        kind: One of `KINDS`.
+        kind: What goes wrong; see the table of faults.
         signal: Which signal, for a fault of a signal.
         topic: Which topics (a filter), for a fault of messages.
         client: Which client id, for a fault of a connection.
