@@ -200,13 +200,10 @@ class _Program:
 
     def __init__(self, app: str, broker: EmbeddedBroker) -> None:
         told = {"host": broker.host, "port": str(broker.port), "url": broker.url}
-        words = _words(app)
-        for name, value in told.items():
-            words = [word.replace("{" + name + "}", value) for word in words]
-        self._words = words
+        self._words = [_filled_in(word, told) for word in _words(app)]
         self._environment = {
             **os.environ,
-            **{f"MQTT_{name.upper()}": value for name, value in told.items()},
+            **_variables(told),
             "PYTHONUNBUFFERED": "1",
         }
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as it runs
@@ -269,6 +266,17 @@ class _Program:
         return False
 
 
+def _filled_in(text: str, told: dict[str, str]) -> str:
+    """Returns a text with ``{host}``, ``{port}`` and ``{url}`` filled in."""
+    for name, value in told.items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+def _variables(told: dict[str, str]) -> dict[str, str]:
+    return {f"MQTT_{name.upper()}": value for name, value in told.items()}
+
+
 def _words(app: str) -> list[str]:
     words = shlex.split(app)
     if not words:
@@ -311,7 +319,11 @@ class VirtualTime:
                 performance.answers.append(event)
 
         bus.observe(observe)
-        with Hosted(app, bus, clock, seed=self.seed) as program:
+        # Any address leads to the local bus; these are what programs expect.
+        told = {"host": "localhost", "port": "1883", "url": "mqtt://localhost:1883"}
+        with Hosted(
+            _filled_in(app, told), bus, clock, seed=self.seed, env=_variables(told)
+        ) as program:
             clock.run(until=ready | clock.timeout(script.ready_within_s))
             if not ready.triggered:
                 said = "\n".join(line.text for line in program.output[-20:])

@@ -82,6 +82,22 @@ def test_one_changed_constant_is_caught_with_the_first_wrong_message(
     assert report.diff.tally.changed == 20
 
 
+def test_a_program_is_told_the_broker_in_its_command_line_and_environment(
+    session, program, tmp_path, stage
+):
+    command = program(0.1) + " {host} {port} {url}"
+    text = (tmp_path / "program.py").read_text()
+    text = text.replace(
+        "client = mqtt",
+        "import sys\nassert sys.argv[1:] == [os.environ[name] for name in"
+        " ('MQTT_HOST', 'MQTT_PORT', 'MQTT_URL')]\nclient = mqtt",
+        1,
+    )
+    (tmp_path / "program.py").write_text(text)
+    report = verify(session, command, stage=stage, settle_s=0.2, **TOPICS)
+    assert report.diff.equal, report.diff.as_dict()
+
+
 def test_as_fast_as_the_broker_goes(session, program):
     stage = RealTime(speed=MAX)
     report = verify(session, program(0.1), stage=stage, settle_s=0.5, **TOPICS)
