@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image
 
 from playground.errors import PlaygroundError
 from playground.report import thin, write_report
@@ -167,3 +168,38 @@ def test_a_browser_draws_the_report(folder, tmp_path):
     # Bokeh draws into canvases, which exist only once its script has run.
     assert "bk-Figure" in done.stdout
     assert "bk-Canvas" in done.stdout or "<canvas" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="chromium is not installed"
+)
+def test_what_the_browser_shows_is_the_verdict_and_the_signals(folder):
+    page = write_report(folder)
+    picture = folder / "page.png"
+    subprocess.run(
+        [
+            *("chromium", "--headless", "--no-sandbox", "--disable-gpu"),
+            *("--window-size=1200,2400", "--virtual-time-budget=8000"),
+            *(f"--screenshot={picture}", page.as_uri()),
+        ],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    with Image.open(picture) as image:
+        colours = image.convert("RGB").getcolors(1 << 24)
+        top = image.convert("RGB").crop((0, 0, 1200, 200)).getcolors(1 << 24)
+    seen = {rgb: count for count, rgb in colours}
+    # The verdict is the first thing one sees, in red.
+    header = {rgb: count for count, rgb in top}[180, 35, 24]
+    assert header > 50_000
+    # Lines of Bokeh's first colour: the temperature, over the run and near its worst.
+    # A line is one pixel wide and softened, so what is near that colour counts.
+    blue = sum(n for (r, g, b), n in seen.items() if b > r + 60 and b > g + 20)
+    assert blue > 2_000
+    # The warm-up is grey.
+    assert any(
+        r == g == b and 230 < r < 250 and count > 1000
+        for (r, g, b), count in seen.items()
+    )
