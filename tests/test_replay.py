@@ -283,6 +283,28 @@ def test_clients_speak_through_connections_of_their_own(tmp_path):
     assert sorted(goodbyes) == ["hmi", "plant", "replay"]
 
 
+def test_a_recorded_will_is_said_by_the_connection_of_its_client(tmp_path):
+    will = at(1, "plant/state", b"gone", retain=True, client="plant", kind="will")
+    recording = record(tmp_path / "r.parquet", [at(0, "a", client="hmi"), will])
+    _, listener = play(recording, clients=True)
+    assert [(m.topic, m.client) for m in listener.said] == [
+        ("a", "hmi"),
+        ("plant/state", "plant"),
+    ]
+    assert listener.bus.retained["plant/state"].payload == b"gone"
+
+
+def test_a_seek_into_a_later_part_rebuilds_what_an_earlier_part_retained(tmp_path):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    record(folder / "part-00000.parquet", [at(0, "set", b"20", retain=True), at(1, "a")])
+    record(folder / "part-00001.parquet", [at(2, "b"), at(3, "c")])
+    parts = Recording.open(folder)
+    report, listener = play(parts, start_ns=START + 3 * S)
+    assert [m.topic for m in listener.said] == ["set", "c"]
+    assert (report.messages, report.state_messages) == (1, 1)
+
+
 def test_a_connection_that_was_handed_in_stays_open(three):
     timer = FakeTimer()
     listener = Listener(timer)
