@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from playground.learn import network
+from playground.learn import network, student
 from playground.learn.candidates import (
     BOOSTING,
     FILTER_BANK,
@@ -268,3 +268,26 @@ def test_intervals_cover_what_they_promise_and_say_when_they_cannot():
     assert not about["calibrated"]
     assert "uncalibrated" in about["kind"]
     assert few["spread"] == 0.0
+
+
+def test_the_fast_form_answers_almost_as_all_members_do(monkeypatch):
+    monkeypatch.setattr(student, "ROWS", 1500)
+    stages = tuple(
+        network.Stage(horizon=h, rounds=r, rate=3e-3) for h, r in ((5, 60), (30, 60))
+    )
+    monkeypatch.setattr(network, "STAGES", stages)
+    segments = made_segments((400, 300, 300, 350))
+    folds = folds_of(segments)
+    candidates = [tried(f, SMALL[f], folds, **LIMITS) for f in ("arx", "reservoir")]
+    truth = [b.y[HISTORY:] for fold in folds for b in fold]
+    owner = [k for k, fold in enumerate(folds) for _ in fold]
+    chosen = selected(candidates, truth, owner)
+    blocks = [b for fold in folds for b in fold]
+    arrays, about = student.taught(chosen, blocks, **LIMITS, seed=0)
+    spread = np.vstack([b.y for b in blocks]).std(axis=0)
+    assert (np.array(list(about["distance"].values())) < 0.5 * spread).all()
+    simulator = Network(about["settings"], arrays)
+    (new,) = made_segments((150,), seed=9)
+    (fast,) = blocks_free_run(simulator, [new], history=HISTORY)
+    (slow,) = blocks_free_run(student.Members(chosen), [new], history=HISTORY)
+    assert (np.sqrt(((fast - slow) ** 2).mean(axis=0)) < 0.5 * spread).all()

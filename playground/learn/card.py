@@ -267,6 +267,19 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
             for r in card["step_responses"]
         ],
     )
+    if "fast" in card:
+        away = ", ".join(f"{n} {v:.3f}" for n, v in card["fast"]["distance"].items())
+        lines += [
+            "",
+            "## Fast form",
+            "",
+            "A single network, taught to answer as all members do; on inputs it was "
+            f"not taught with it is this far from them, in spreads of the data: {away}.",
+        ]
+        lines += [
+            f"* {e['output']}: RMSE {e['rmse']:.4g} {e['unit']} in free run"
+            for e in card["fast"].get("errors", ())
+        ]
     stable = card["stability"]
     shares = ", ".join(f"{n} {v:.1%}" for n, v in stable["at_limit"].items())
     lines += [

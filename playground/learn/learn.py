@@ -37,6 +37,7 @@ from playground.learn.folds import folds_of
 from playground.learn.free_run import judge
 from playground.learn.intervals import calibrated
 from playground.learn.selection import Selection, selected
+from playground.learn.student import taught
 from playground.model import Model
 from playground.plants.learned import LearnedPlant
 from playground.plants.learned.simulator import Scaling
@@ -51,6 +52,8 @@ HOPELESS = 0.9
 RESTING_NEAR, RESTING_SHARE = 0.02, 0.05
 """An output rests at an end of its span if this share of rows is this near to it."""
 
+FAST_FROM_S = 20.0
+"""Budget from which on a fast form of the plant is taught as well."""
 FEWEST_ROWS = 120
 """Fewer rows of training data carry no conclusion about a plant."""
 
@@ -195,6 +198,7 @@ def learn_segments(
     owner = [number for number, fold in enumerate(folds) for _ in fold]
     chosen = selected(candidates, truth, owner)
     interval, about_interval = calibrated(truth, chosen.said, chosen.spread)
+    fast: dict[str, Any] = {}
     start = max(train, key=len)
     parameters = {
         **scaling.arrays(),
@@ -206,6 +210,18 @@ def learn_segments(
     }
     for number, member in enumerate(chosen.members):
         parameters |= _named(number, member.parameters)
+    if budget_s >= FAST_FROM_S:
+        arrays, about = taught(
+            chosen,
+            [b for fold in folds for b in fold],
+            low=scaling.scaled_y(low),
+            high=scaling.scaled_y(high),
+            seed=seed,
+        )
+        fast = {"fast": about}
+        alone = [np.zeros_like(s) for s in chosen.spread]
+        width, _ = calibrated(truth, chosen.said, alone)
+        parameters |= {**_named("fast", arrays), **_named("fast interval", width)}
     model = Model(
         signals=signals,
         period_s=train[0].dt,
@@ -236,6 +252,7 @@ def learn_segments(
             ],
             "findings": [f.as_dict() for f in odd],
             "interval": about_interval,
+            **fast,
             "unusable": hopeless(train[0].outputs, chosen, folds),
             "errors": [],
         },
@@ -252,6 +269,10 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
     """
     plant = LearnedPlant(model)
     errors = judge(plant, test) if test else []
+    fast: dict[str, Any] = {}
+    if "fast" in model.card and test:
+        quick = judge(LearnedPlant(model, fast=True), test)
+        fast = {"fast": {**model.card["fast"], "errors": [e.as_dict() for e in quick]}}
     unusable = {
         *model.card["unusable"],
         *(e.output for e in errors if e.rmse >= min(e.train_mean, e.persistence)),
@@ -261,6 +282,7 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
         card={
             **model.card,
             "errors": [e.as_dict() for e in errors],
+            **fast,
             "unusable": [n for n in model.outputs if n in unusable],
             **measured(plant, test),
         },

@@ -107,6 +107,7 @@ def trained(
     *,
     seed: int,
     effort: float = 1.0,
+    leave_out: bool = True,
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Trains a copy without each fold in turn, and ``settings["whole"]`` on all.
 
@@ -117,6 +118,7 @@ def trained(
             the start of a window), ``whole`` (copies of all data).
         seed: Of weights and windows.
         effort: Factor on the number of updates.
+        leave_out: False: only the copies of all data.
 
     Returns:
         The arrays of `playground.plants.learned.network.Network`, without the
@@ -130,7 +132,7 @@ def trained(
     states = outputs + memory
     first_u = na * outputs + memory
     width = first_u + data.e.shape[1]
-    left_out = [*range(len(folds)), *[-1] * settings["whole"]]
+    left_out = [*(range(len(folds)) if leave_out else ()), *[-1] * settings["whole"]]
     copies = len(left_out)
     skeleton = np.zeros((copies, width, states), np.float32)
     for copy, out in enumerate(left_out):

@@ -338,6 +338,10 @@ def print_task(task: Task, plant: LearnedPlant, seconds: float) -> Table:
         return "-" if value is None else f"{value:.3f}"
 
     main = next(iter(task.test))
+    quick = plant.model.card.get("fast", {}).get("errors")
+    if quick:
+        said = ", ".join(f"{e['output']} {e['nrmse']:.3f}" for e in quick)
+        print(f"  the fast form on the first test set: {said}")
     table = judged(plant, task)
     for name, (errors, outside, covered) in table.items():
         for k, e in enumerate(errors):

@@ -35,7 +35,7 @@ class Bank:
         outputs: int,
     ) -> None:
         self.inputs, self._filters, self._decays = inputs, len(filters), len(decays)
-        self._keep = np.repeat(np.exp(-1.0 / np.asarray(filters, float)), inputs)
+        self._keep = np.exp(-1.0 / np.asarray(filters, float))[:, None]
         fade = np.exp(-1.0 / np.asarray(decays, float))
         self._fading = np.concatenate([np.repeat(fade, outputs), fade])
         self._last = inputs * (1 + len(filters))
@@ -43,20 +43,22 @@ class Bank:
 
     def begin(self, u: Array, y: Array) -> None:
         """Takes the given rows, runs × rows × columns."""
-        bank = np.tile(u[:, 0], (1, self._filters))
+        bank = np.repeat(u[:, 0, None, :], self._filters, axis=1)
         for row in range(1, u.shape[1]):
-            now = np.tile(u[:, row], (1, self._filters))
+            now = u[:, row, None, :]
             bank = now + self._keep * (bank - now)
         start = np.tile(y[:, -1], (1, self._decays))
         ones = np.ones((len(u), self._decays + 1))
-        self.x = np.concatenate([u[:, -1], bank, start, ones], axis=1)
+        self.x = np.concatenate(
+            [u[:, -1], bank.reshape(len(u), -1), start, ones], axis=1
+        )
 
     def with_inputs(self, u: Array) -> Array:
         """Takes the inputs of a step; returns all features, not a copy."""
         x = self.x
         x[:, : self.inputs] = u
-        now = np.tile(u, (1, self._filters))
-        bank = x[:, self.inputs : self._last]
+        now = u[:, None, :]
+        bank = x[:, self.inputs : self._last].reshape(len(x), self._filters, -1)
         bank -= now
         bank *= self._keep
         bank += now

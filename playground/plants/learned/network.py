@@ -48,27 +48,39 @@ class Network:
         self._both = np.concatenate([skeleton, inner], axis=2)
         self._outer = outer
         self._opening = arrays["opening"]
-        self._keep = np.repeat(np.exp(-1.0 / self.filters), self.inputs)
+        self._keep = np.exp(-1.0 / self.filters)[:, None]
+        wide = np.full(self.memory, 50.0)
+        self._least = np.concatenate([self.low, -wide])
+        self._most = np.concatenate([self.high, wide])
         self._x = np.ones((self.copies, 1, width))
 
     def begin(self, u: Array, y: Array) -> None:
         """Starts runs; see `Simulator`."""
         runs, rows = u.shape[:2]
-        width = self._both.shape[1]
-        x = np.zeros((self.copies, runs, width))
+        x = np.zeros((self.copies, runs, self._both.shape[1]))
         x[:, :, -1] = 1.0
         ny, first, end = self.na * self.outputs, self.first_u, self.first_filter
         x[:, :, :ny] = y[:, rows - self.na :][:, ::-1].reshape(runs, -1)
         x[:, :, first:end] = u[:, rows - self.nb :][:, ::-1].reshape(runs, -1)
+        self._x = x
         if len(self.filters):
-            filtered = np.tile(u[:, 0], (1, len(self.filters)))
+            self._filtered()[:] = u[:, 0, None, :]
             for row in range(1, rows):
-                now = np.tile(u[:, row], (1, len(self.filters)))
-                filtered = now + self._keep * (filtered - now)
-            x[:, :, end:-1] = filtered
+                self._filter(u[:, row])
         if self.memory:
             x[:, :, ny:first] = x @ self._opening
-        self._x = x
+
+    def _filtered(self) -> Array:
+        """Returns the filters, copies × runs × constants × inputs; a view."""
+        part = self._x[:, :, self.first_filter : -1]
+        return part.reshape(*part.shape[:2], len(self.filters), self.inputs)
+
+    def _filter(self, u: Array) -> None:
+        now = u[:, None, :]
+        past = self._filtered()
+        past -= now
+        past *= self._keep
+        past += now
 
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
@@ -78,24 +90,22 @@ class Network:
             x[:, :, first + self.inputs : end] = x[:, :, first : end - self.inputs]
         x[:, :, first : first + self.inputs] = u
         if len(self.filters):
-            now = np.tile(u, (1, len(self.filters)))
-            past = x[:, :, end:-1]
-            past -= now
-            past *= self._keep
-            past += now
+            self._filter(u)
         both = x @ self._both
-        change = both[:, :, : self.states]
-        change = change + np.tanh(both[:, :, self.states :]) @ self._outer
-        y = x[:, :, :no] + change[:, :, :no]
-        np.maximum(y, self.low, out=y)
-        np.minimum(y, self.high, out=y)
+        states = np.tanh(both[:, :, self.states :]) @ self._outer
+        states += both[:, :, : self.states]
+        states[:, :, :no] += x[:, :, :no]
         if self.memory:
-            x[:, :, ny:first] += change[:, :, no:]
-            np.clip(x[:, :, ny:first], -50.0, 50.0, out=x[:, :, ny:first])
+            states[:, :, no:] += x[:, :, ny:first]
+        np.maximum(states, self._least, out=states)
+        np.minimum(states, self._most, out=states)
+        if self.memory:
+            x[:, :, ny:first] = states[:, :, no:]
         if self.na > 1:
             x[:, :, no:ny] = x[:, :, : ny - no]
+        y: Array = states[:, :, :no]
         x[:, :, :no] = y
-        return np.asarray(y.mean(axis=0))
+        return y[0] if self.copies == 1 else np.asarray(y.mean(axis=0))
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of lags, memory and filters."""

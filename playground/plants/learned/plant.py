@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ class LearnedPlant:
 
     Args:
         model: A model, or the folder that holds one.
+        fast: Step the one small network that was taught to answer as all
+            members do; the card says how far it is from them.
 
     Attributes:
         signals: As in the model; an input without an initial value has the one
@@ -74,13 +77,18 @@ class LearnedPlant:
         unusable: Outputs that no candidate predicted better than their mean.
     """
 
-    def __init__(self, model: Model | Path | str) -> None:
+    def __init__(self, model: Model | Path | str, *, fast: bool = False) -> None:
         self.model = model if isinstance(model, Model) else load_model(model)
         model = self.model
         self.period_s = model.period_s
         self.inputs, self.outputs = model.inputs, model.outputs
         self.unusable: tuple[str, ...] = tuple(model.card.get("unusable", ()))
-        self._simulators = simulators_of(model)
+        if fast and "fast" not in model.card:
+            raise PlaygroundError(
+                "The model has no fast form; it was learned with too small a budget.",
+                "learn it with --budget 30s or more, or leave out fast",
+            )
+        self._simulators = [taught(model)] if fast else simulators_of(model)
         try:
             get = model.parameters.__getitem__
             self.scaling = Scaling(
@@ -91,11 +99,13 @@ class LearnedPlant:
             )
             self._start_u, self._start_y = get("start.u"), get("start.y")
             self._weights = get("weights")[:, None, :]
+            if fast:
+                self._weights = np.ones((1, 1, len(self.outputs)))
             self._envelope = Envelope(
                 model.part("envelope"), self.inputs + self.outputs
             )
             low, high = get("envelope.low"), get("envelope.high")
-            self._interval = model.part("interval")
+            self._interval = model.part("fast interval" if fast else "interval")
         except KeyError as error:
             raise FileFormatError(
                 f"The model has no parameter {error}.", "learn the model again"
@@ -179,7 +189,7 @@ class LearnedPlant:
         self._last_u, self._scaled = scaled_u[:, -1], scaled_y[:, -1]
         self._spread: Array | None = np.zeros_like(self._scaled)
         self._answers = self._scaled[None]
-        self._pending: list[tuple[float, Array]] = []
+        self._pending: list[tuple[float, Array, Array]] = []
         return np.array(y[:, -1])
 
     def step_batch(self, now: float, inputs: Array) -> Array:
@@ -193,26 +203,35 @@ class LearnedPlant:
         Returns:
             Outputs at ``now``, runs × outputs, columns as in ``outputs``.
         """
-        u = (inputs - self.scaling.u_mean) / self.scaling.u_std
-        u = np.minimum(np.maximum(u, self._least_u), self._most_u)
-        if np.isnan(u.sum()):
+        u = inputs - self.scaling.u_mean
+        u /= self.scaling.u_std
+        np.maximum(u, self._least_u, out=u)
+        np.minimum(u, self._most_u, out=u)
+        if math.isnan(np.add.reduce(u, axis=None)):
             u = np.where(np.isnan(u), self._last_u, u)
-        self._answers = np.array([s.advance(u) for s in self._simulators])
-        scaled = (self._answers * self._weights).sum(axis=0)
+        if len(self._simulators) == 1:
+            scaled = self._simulators[0].advance(u)
+            self._answers = scaled[None]
+        else:
+            self._answers = np.array([s.advance(u) for s in self._simulators])
+            scaled = np.add.reduce(self._answers * self._weights, axis=0)
         self._last_u, self._scaled, self._spread = u, scaled, None
         self._steps += 1
-        self._pending.append((now, np.concatenate([u[0], scaled[0]])))
+        self._pending.append((now, u, scaled))
         if len(self._pending) >= ACCOUNT_EVERY:
             self._account()
-        return np.asarray(scaled * self.scaling.y_std + self.scaling.y_mean)
+        y: Array = scaled * self.scaling.y_std
+        y += self.scaling.y_mean
+        return y
 
     def _account(self) -> None:
         """Looks at the steps since it was last asked, all at once."""
         if not self._pending:
             return
-        states = np.array([state for _, state in self._pending])
+        states = np.array([[*u[0], *y[0]] for _, u, y in self._pending])
         inside = self._envelope.box(states) & self._envelope.near(states)
-        for (now, state), good in zip(self._pending, inside.tolist(), strict=True):
+        times = [now for now, _, _ in self._pending]
+        for now, state, good in zip(times, states, inside.tolist(), strict=True):
             if not good:
                 self._outside += 1
                 if self._first_s is None:
@@ -326,3 +345,8 @@ def simulators_of(model: Model) -> list[Simulator]:
                 f"Member {number} of the model has no {error}.", "learn the model again"
             ) from error
     return made
+
+
+def taught(model: Model) -> Simulator:
+    """Makes the simulator that answers as all members together do."""
+    return Network(model.card["fast"]["settings"], model.part("fast"))
