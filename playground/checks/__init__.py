@@ -337,6 +337,9 @@ def _title(entry: CheckEntry, head: str) -> str:
         value = getattr(entry, f"{key}_" if key in ("while", "for") else key)
         if value is not None:
             shown = value if isinstance(value, str) else "given here"
+            if key == "schema":
+                # A check keeps its name wherever the scenario is moved to.
+                shown = Path(shown).name
             parts.append(f"{key.replace('_', ' ')} {shown}")
     return ", ".join(parts)
 
