@@ -297,7 +297,9 @@ def test_a_recorded_will_is_said_by_the_connection_of_its_client(tmp_path):
 def test_a_seek_into_a_later_part_rebuilds_what_an_earlier_part_retained(tmp_path):
     folder = tmp_path / "parts"
     folder.mkdir()
-    record(folder / "part-00000.parquet", [at(0, "set", b"20", retain=True), at(1, "a")])
+    record(
+        folder / "part-00000.parquet", [at(0, "set", b"20", retain=True), at(1, "a")]
+    )
     record(folder / "part-00001.parquet", [at(2, "b"), at(3, "c")])
     parts = Recording.open(folder)
     report, listener = play(parts, start_ns=START + 3 * S)
