@@ -58,3 +58,8 @@ $(READY): pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) playground-demo .pytest_cache .mypy_cache .ruff_cache
+
+# The table of the learned plants on the real data; takes minutes.
+.PHONY: bench-plants
+bench-plants: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/plants_table.py tclab rse altherma nist
