@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.model import Model, load_model
+from playground.plants.departures import Departures
 from playground.plants.learned.arx import Arx
 from playground.plants.learned.boosting import Boosting
 from playground.plants.learned.envelope import Envelope, Flags
@@ -35,24 +35,6 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Array]], Simulator
 
 ACCOUNT_EVERY = 64
 """Steps that are looked at together; one by one costs as much as a member."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Departures:
-    """How often a run left what the model knows; of a batch, its first run.
-
-    Attributes:
-        steps: Steps made since the start.
-        outside: Steps of them that were outside the envelope.
-        first_s: End of the first such step, seconds since the start; None
-            without one.
-        signals: How many of these steps each signal was the furthest out.
-    """
-
-    steps: int
-    outside: int
-    first_s: float | None
-    signals: Mapping[str, int]
 
 
 class LearnedPlant:
@@ -183,13 +165,12 @@ class LearnedPlant:
             simulator.begin(
                 scaled_u[:, -simulator.history :], scaled_y[:, -simulator.history :]
             )
-        self._steps, self._outside = 0, 0
-        self._first_s: float | None = None
-        self._signals: dict[str, int] = {}
+        self._steps = 0
+        self._pending: list[tuple[float, Array, Array]] = []
+        self.count_anew()
         self._last_u, self._scaled = scaled_u[:, -1], scaled_y[:, -1]
         self._spread: Array | None = np.zeros_like(self._scaled)
         self._answers = self._scaled[None]
-        self._pending: list[tuple[float, Array, Array]] = []
         return np.array(y[:, -1])
 
     def step_batch(self, now: float, inputs: Array) -> Array:
@@ -258,11 +239,18 @@ class LearnedPlant:
         """How often the run left the envelope so far."""
         self._account()
         return Departures(
-            steps=self._steps,
+            steps=self._steps - self._counted_from,
             outside=self._outside,
             first_s=self._first_s,
             signals=dict(self._signals),
         )
+
+    def count_anew(self) -> None:
+        """Forgets the departures so far: the warm-up of a run is over."""
+        self._account()
+        self._counted_from, self._outside = self._steps, 0
+        self._first_s: float | None = None
+        self._signals: dict[str, int] = {}
 
     def half_widths(self) -> Array:
         """Returns half-widths of the 90 % intervals, runs × outputs, in units."""
@@ -290,6 +278,7 @@ class LearnedPlant:
         self._account()
         own = (
             self._steps,
+            self._counted_from,
             self._outside,
             self._first_s,
             dict(self._signals),
@@ -302,9 +291,9 @@ class LearnedPlant:
     def restore(self, snapshot: Any) -> None:
         """Goes back to what `snapshot` returned."""
         own, states = snapshot
-        self._steps, self._outside, self._first_s = own[:3]
-        self._signals = dict(own[3])
-        self._last_u, self._scaled, self._answers = (array.copy() for array in own[4:])
+        self._steps, self._counted_from, self._outside, self._first_s = own[:4]
+        self._signals = dict(own[4])
+        self._last_u, self._scaled, self._answers = (array.copy() for array in own[5:])
         self._pending = []
         self._spread = None
         for simulator, state in zip(self._simulators, states, strict=True):
