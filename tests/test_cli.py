@@ -81,3 +81,37 @@ def test_a_stopped_run_says_so_and_leaves_nothing_half_written(number, tmp_path)
     assert "stopped: " in told
     assert "Traceback" not in told
     assert [p.name for p in Path(tmp_path).iterdir()] == ["endless.yaml"]
+
+
+def test_a_command_of_words_and_defaults_makes_no_validators(tmp_path):
+    # They take longer than all that a short command does.
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys\nfrom playground.cli import _run\n"
+            "assert _run(sys.argv[1:]) == 2\n"
+            "assert 'pydantic' not in sys.modules",
+            *("replay", str(tmp_path / "none.parquet"), "-t", "a/#", "--speed", "max"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    assert "none.parquet does not exist" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--qos", "7"), "--qos"),
+        (("--port", "x"), "--port"),
+        ((), "Missing argument"),
+    ],
+)
+def test_what_is_no_word_is_checked(options, words, tmp_path):
+    file = (str(tmp_path / "none.parquet"),) if options else ()
+    said = playground("replay", *file, *options)
+    assert said.returncode == 2
+    assert words in said.stderr
