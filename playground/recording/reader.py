@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from playground.errors import FileFormatError, PlaygroundError, closest
-from playground.message import KINDS, Message, TopicFilters
-from playground.recording.columns import COLUMNS, SCHEMA, flags, to_messages, values
+from playground.message import KINDS, Message
+from playground.recording.columns import COLUMNS, SCHEMA, to_messages
 from playground.recording.content import ContentHash
 from playground.recording.journal import SUFFIX, journal_of
+from playground.recording.query import PUBLISHED, Query
 from playground.recording.recovery import (
     RecoverReport,
     journals_in,
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PUBLISHED: tuple[str, ...] = ("publish",)
+ROWS_AT_ONCE = 4096
+"""Of a row group that are in memory while messages are made of them."""
 
 
 class Recording:
@@ -254,16 +254,12 @@ class Recording:
         Raises:
             FileFormatError: A row group that is needed is damaged.
         """
-        tables = self.tables(
-            topics=topics,
-            exclude=exclude,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            kinds=kinds,
-            skip_damaged=skip_damaged,
+        query = Query.of(topics, exclude, start_ns, end_ns, kinds)
+        pieces = self._pieces(
+            query, COLUMNS, rows=ROWS_AT_ONCE, skip_damaged=skip_damaged
         )
-        for table in tables:
-            yield from to_messages(table)
+        for piece in pieces:
+            yield from to_messages(piece)
 
     __iter__ = messages
 
@@ -332,14 +328,25 @@ class Recording:
             skip_damaged: As of `messages`.
             backwards: The last row group first (rows keep their order in it).
         """
-        query = Query(
-            topics=_several("topics", topics),
-            exclude=_several("exclude", exclude),
-            start_ns=start_ns,
-            end_ns=end_ns,
-            kinds=_several("kinds", kinds),
+        query = Query.of(topics, exclude, start_ns, end_ns, kinds)
+        return self._pieces(
+            query,
+            _columns(columns),
+            rows=None,
+            skip_damaged=skip_damaged,
+            backwards=backwards,
         )
-        names = _columns(columns)
+
+    def _pieces(
+        self,
+        query: Query,
+        columns: Sequence[str],
+        *,
+        rows: int | None,
+        skip_damaged: bool,
+        backwards: bool = False,
+    ) -> Iterator[pa.Table]:
+        """Returns the rows wanted, so many of the file at a time; None: a group."""
         for part in reversed(self._parts) if backwards else self._parts:
             order = range(part.groups)
             wanted = [group for group in order if query.may_hold(part, group)]
@@ -348,14 +355,11 @@ class Recording:
             with part.opened() as reader:
                 for group in reversed(wanted) if backwards else wanted:
                     try:
-                        rows = query.select(reader, part, group, names)
+                        yield from query.select(reader, part, group, columns, rows)
                     except FileFormatError as error:
                         if not skip_damaged:
                             raise
                         logger.warning("%s", error.problem)
-                        continue
-                    if rows is not None and len(rows):
-                        yield rows
 
     # What the messages mean
 
@@ -390,121 +394,6 @@ class Recording:
     def parts(self) -> tuple[SealedFile, ...]:
         """The sealed files."""
         return self._parts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """Which rows are wanted."""
-
-    topics: tuple[str, ...]
-    exclude: tuple[str, ...]
-    start_ns: int | None
-    end_ns: int | None
-    kinds: tuple[str, ...]
-    _included: TopicFilters | None = field(init=False, default=None)
-    _excluded: TopicFilters | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        for kind in self.kinds:
-            if kind not in KINDS:
-                raise PlaygroundError(
-                    f"{kind!r} is not a kind of row ({', '.join(KINDS)})."
-                    f"{closest(kind, KINDS)}",
-                    "write kinds=('publish',)",
-                )
-        if self.topics:
-            object.__setattr__(self, "_included", TopicFilters(self.topics))
-        if self.exclude:
-            object.__setattr__(self, "_excluded", TopicFilters(self.exclude))
-
-    def _wants(self, topic: str) -> bool:
-        if not topic:
-            return True
-        if self._included is not None and topic not in self._included:
-            return False
-        return self._excluded is None or topic not in self._excluded
-
-    def may_hold(self, part: SealedFile, group: int) -> bool:
-        """Says whether a row group can hold wanted rows, by its statistics."""
-        first, last = part.time_range(group)
-        if self.start_ns is not None and last < self.start_ns:
-            return False
-        if self.end_ns is not None and first >= self.end_ns:
-            return False
-        if self.topics and not any(set("+#") & set(one) for one in self.topics):
-            known = part.topic_range(group)
-            if known is not None:
-                least, greatest = known
-                without_topic = not least and self.kinds != PUBLISHED
-                return without_topic or any(
-                    least <= topic <= greatest for topic in self.topics
-                )
-        return True
-
-    def select(
-        self, reader: Any, part: SealedFile, group: int, columns: Sequence[str]
-    ) -> pa.Table | None:
-        """Reads the wanted rows of a row group; None if there are none."""
-        first, last = part.time_range(group)
-        by_time = (self.start_ns is not None and first < self.start_ns) or (
-            self.end_ns is not None and last >= self.end_ns
-        )
-        needed = ["time"] if by_time else []
-        if set(self.kinds) != set(KINDS):
-            needed.append("kind")
-        if self.topics or self.exclude:
-            needed.append("topic")
-        if not needed:
-            return reader.read(group, columns)
-        keys = reader.read(group, needed)
-        mask = np.ones(len(keys), bool)
-        if by_time:
-            times = values(keys.column("time"))
-            if self.start_ns is not None:
-                mask &= times >= self.start_ns
-            if self.end_ns is not None:
-                mask &= times < self.end_ns
-        if "kind" in needed:
-            mask &= _pick(keys.column("kind"), lambda kind: kind in self.kinds)
-        if "topic" in needed:
-            mask &= _pick(keys.column("topic"), self._wants)
-        if not mask.any():
-            return None
-        rest = [name for name in columns if name not in needed]
-        if rest:
-            rows = reader.read(group, rest)
-            found = {name: keys.column(name) for name in needed}
-            found |= {name: rows.column(name) for name in rest}
-            rows = pa.Table.from_arrays(
-                [found[name] for name in columns],
-                schema=pa.schema([SCHEMA.field(name) for name in columns]),
-            )
-        else:
-            rows = keys.select(columns)
-        if mask.all():
-            return rows
-        chosen = np.flatnonzero(mask)
-        first_row, rows_wanted = int(chosen[0]), len(chosen)
-        if int(chosen[-1]) - first_row + 1 == rows_wanted:
-            return rows.slice(first_row, rows_wanted)
-        return rows.filter(flags(mask))
-
-
-def _pick(column: pa.ChunkedArray, wanted: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    masks = []
-    for chunk in column.chunks:
-        answers = [wanted(name) for name in chunk.dictionary.to_pylist()]
-        masks.append(np.array(answers, bool)[values(chunk.indices)])
-    return np.concatenate(masks) if masks else np.zeros(0, bool)
-
-
-def _several(name: str, given: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise PlaygroundError(
-            f"{name} is a sequence of strings, not {given!r}.",
-            f"write {name}=[{given!r}]",
-        )
-    return tuple(given)
 
 
 def _columns(columns: Sequence[str] | None) -> tuple[str, ...]:

@@ -431,6 +431,35 @@ class GroupReader:
         finally:
             self._fetched.chunks.clear()
 
+    def pieces(
+        self, group: int, columns: Sequence[str], rows: int | None
+    ) -> Iterator[pa.Table]:
+        """Reads columns of one row group, so many rows at a time.
+
+        Args:
+            group: Number of the row group.
+            columns: Which of its columns.
+            rows: At most so many in a piece; None for all.
+
+        Raises:
+            FileFormatError: A column is damaged; before the first piece.
+        """
+        # Without checksums of whole columns damage would show only on the way.
+        if rows is None or self._sums is None:
+            yield self.read(group, columns)
+            return
+        for name in columns:
+            if not self._take(group, name):
+                raise self._damaged(group, name)
+        try:
+            # In this thread: a second one would hold a piece of its own.
+            for batch in self._file.iter_batches(
+                rows, row_groups=[group], columns=list(columns), use_threads=False
+            ):
+                yield pa.Table.from_batches([batch])
+        finally:
+            self._fetched.chunks.clear()
+
     def intact(self, group: int, column: str) -> bool:
         """Says whether a column of a row group is as it was written."""
         try:
