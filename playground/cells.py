@@ -14,7 +14,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from playground.document import Document, DocumentError
 from playground.errors import PlaygroundError, closest
 from playground.scenario import Scenario, load_scenario, read_scenario
+from playground.scenario.hashes import hash_of_file, hashes_of
 
 MOST_CELLS = 100_000
 _NUMBER = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s+(\S.*)")
@@ -115,6 +116,32 @@ def changed(scenario: Scenario, values: Mapping[str, Any]) -> Scenario:
         DocumentError: With every mistake in the file, each with its line.
         PlaygroundError: A key is not there, or there several times.
     """
+    document, data = _with(scenario, values)
+    return read_scenario(
+        Document(document.path, data, document.lines), folder=scenario.origin.folder
+    )
+
+
+def hashes(
+    scenario: Scenario,
+    values: Mapping[str, Any],
+    *,
+    hash_of: Callable[[Path], str] = hash_of_file,
+) -> dict[str, str]:
+    """Returns the hashes of the files that a run with some values changed depends on.
+
+    Args:
+        scenario: As it was written.
+        values: What is changed, by key.
+        hash_of: Computes the hash of one file.
+    """
+    _, data = _with(scenario, values)
+    return hashes_of(data, scenario.origin.folder, hash_of=hash_of)
+
+
+def _with(
+    scenario: Scenario, values: Mapping[str, Any]
+) -> tuple[Document, dict[str, Any]]:
     document, written = _written(scenario)
     data = {
         key: copy.deepcopy(value)
@@ -127,9 +154,7 @@ def changed(scenario: Scenario, values: Mapping[str, Any]) -> Scenario:
         for step in way:
             here = here[step]
         here[last] = value
-    return read_scenario(
-        Document(document.path, data, document.lines), folder=scenario.origin.folder
-    )
+    return document, data
 
 
 def _written(scenario: Scenario) -> tuple[Document, Mapping[str, Any]]:

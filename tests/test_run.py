@@ -170,7 +170,9 @@ def test_a_scenario_may_be_built_in_python(tmp_path):
     )
     result = run(scenario, out=tmp_path / "out")
     assert result.verdict == "pass"
-    assert load_scenario(result.folder / RESOLVED).plain() == scenario.plain()
+    resolved = load_scenario(result.folder / RESOLVED)
+    assert list(resolved.files) == ["module heated_tank"]
+    assert resolved.replace(files={}).plain() == scenario.plain()
 
 
 def test_an_earlier_run_is_replaced_and_anything_else_is_left_alone(path, tmp_path):

@@ -98,6 +98,16 @@ def test_another_scenario_is_not_taken_for_the_one_before(path, tmp_path):
     assert sweep(path, out=tmp_path / "out", workers=1).done == 6
 
 
+def test_another_file_of_the_same_name_is_not_taken_for_the_one_before(path, tmp_path):
+    text = path.read_text().replace("{room: 10 degC}", "{room: {table: room.csv}}")
+    path.write_text(text.replace("room_offset: {normal: [0 K, 5 K]}, ", ""))
+    (tmp_path / "room.csv").write_text("time,value\n0,10\n")
+    sweep(path, out=tmp_path / "out", workers=1)
+    assert sweep(path, out=tmp_path / "out", workers=1).done == 0
+    (tmp_path / "room.csv").write_text("time,value\n0,11\n")
+    assert sweep(path, out=tmp_path / "out", workers=1).done == 6
+
+
 def test_a_row_that_was_cut_off_is_made_again(path, tmp_path):
     sweep(path, out=tmp_path / "out", workers=1)
     (tmp_path / "out" / "rows" / "000001.json").write_text('{"number": 1')

@@ -34,7 +34,7 @@ from playground.run.result import (
 from playground.run.simulation import Course, simulate
 from playground.run.telling import junit, markdown
 from playground.run.venue import Venue
-from playground.scenario import Scenario, Setup, dump, moved
+from playground.scenario import Scenario, Setup, check_files, dump, moved
 
 __all__ = [
     "BASELINE",
@@ -90,13 +90,15 @@ def run(
             and what share of it is over.
 
     Raises:
-        DocumentError: The scenario is wrong.
+        DocumentError: The scenario is wrong, or a file whose hash it carries is
+            another now.
         PlaygroundError: The folder holds something else, or these arguments
             contradict each other.
         ClientSilent: A client of ``lockstep`` did not answer.
         ConnectionFailed: The broker cannot be reached.
     """
     setup = scenario.prepare()
+    check_files(scenario, setup.files)
     venue = Venue(
         transport=scenario.transport if transport is None else transport,
         speed=speed,
@@ -160,7 +162,8 @@ def _run_into(
     setup: Setup, half: Path, folder: Path, venue: Venue, progress: Progress | None
 ) -> Result:
     scenario = setup.scenario
-    resolved = moved(scenario, folder.resolve())
+    met = scenario.replace(transport=venue.transport, clients=list(venue.clients))
+    resolved = moved(met, folder.resolve())
     began = time.perf_counter()
     recording, course = _record(setup, half / RECORDING, venue, progress)
     wall_s = time.perf_counter() - began

@@ -7,6 +7,7 @@ says everything that is wrong with it at once; `Scenario.prepare` makes a
 
 from playground.scenario.entries import VERSION, Scenario
 from playground.scenario.files import dump, load_scenario, moved, read_scenario
+from playground.scenario.hashes import check_files
 from playground.scenario.parts import Disturbance, Event, Program, Replayed, Setup
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Replayed",
     "Scenario",
     "Setup",
+    "check_files",
     "dump",
     "load_scenario",
     "moved",

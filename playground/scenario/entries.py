@@ -7,6 +7,7 @@ out in `playground.scenario.setup`. No file is read here.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,8 @@ class ProgramEntry:
         start: When it starts, since the start of the run.
         timezone: Its local time, as the variable TZ names it.
         env: Environment variables.
+        folder: Its working directory; by default that of the scenario, or the
+            current one if the program lies there.
     """
 
     run: str
@@ -86,6 +89,7 @@ class ProgramEntry:
     start: DurationText = "0s"
     timezone: str = "UTC"
     env: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +184,9 @@ class Scenario:
         baseline: What is different in the run that KPIs are compared with.
         matrix: Keys and the values they take in a sweep.
         monte_carlo: Many runs that differ by chance, in a sweep.
+        files: SHA-256 of files that take part, by the name they have here, and of
+            modules (``module NAME``). A run is refused if one of them is another; a
+            run writes them into the scenario that it leaves.
     """
 
     name: str
@@ -205,6 +212,7 @@ class Scenario:
     baseline: Mapping[str, Any] | None = None
     matrix: Mapping[str, Any] | None = None
     monte_carlo: MonteCarloEntry | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     origin: Origin = field(init=False, compare=False, repr=False, default=Origin())
     """Where it was read; files it names are looked for there."""
@@ -307,6 +315,51 @@ def one_key(entry: str | Mapping[str, Any]) -> tuple[str, Any]:
         )
     name, parameters = next(iter(entry.items()))
     return name, {} if parameters is None else parameters
+
+
+def words_of(run: str) -> list[str]:
+    """Returns the command line of a program without its interpreter.
+
+    Raises:
+        PlaygroundError: It is no command line, or names no program.
+    """
+    try:
+        words = shlex.split(run)
+    except ValueError as error:
+        raise PlaygroundError(
+            f"{run!r} is not a command line: {error}.", "close what is quoted"
+        ) from error
+    if words and Path(words[0]).name.startswith("python"):
+        words = words[1:]
+    if not words:
+        raise PlaygroundError(
+            f"{run!r} names no program.", "write run: python strategy.py"
+        )
+    return words
+
+
+def script_of(run: str) -> str | None:
+    """Returns the file that a command line starts; None for a module."""
+    try:
+        first = words_of(run)[0]
+    except PlaygroundError:
+        return None
+    return None if first == "-m" else first
+
+
+def workplace(here: Path, run: str, folder: str | None) -> Path:
+    """Returns the folder in which a program runs.
+
+    Args:
+        here: The folder of the scenario.
+        run: The command line.
+        folder: The folder that is written beside it; None for none.
+    """
+    base = here if folder is None else here / folder
+    script = script_of(run)
+    if script is None:
+        return base if folder is not None else Path()
+    return Path() if found(base, script) != base / script else base
 
 
 def found(folder: Path, name: str) -> Path:

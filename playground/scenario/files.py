@@ -19,7 +19,9 @@ from playground.scenario.entries import (
     ProgramEntry,
     Scenario,
     found,
+    workplace,
 )
+from playground.scenario.hashes import MODULE, hashes_of, with_files
 
 
 def load_scenario(path: Path | str) -> Scenario:
@@ -146,34 +148,30 @@ def _mistakes_of(
 
 
 def moved(scenario: Scenario, to: Path) -> dict[str, Any]:
-    """Returns the scenario of a single run as it would stand in another folder."""
+    """Returns the scenario of a single run as it would stand in another folder.
+
+    With it go the hashes of the files that it names, so that nobody takes what
+    they give later for what they gave now.
+    """
     plain = scenario.plain()
     here = scenario.origin.folder
     for key in ("matrix", "monte_carlo"):
         del plain[key]
+    hashes = hashes_of(plain, here)
 
     def path(name: str) -> str:
         if Path(name).is_absolute():
             return name
         return Path(os.path.relpath(found(here, name), to)).as_posix()
 
-    def files(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {
-                key: path(entry)
-                if key in ("table", "recording", "model") and isinstance(entry, str)
-                else files(entry)
-                for key, entry in value.items()
-            }
-        return [files(entry) for entry in value] if isinstance(value, list) else value
+    def folder(run: str, beside: str | None) -> str:
+        return Path(os.path.relpath(workplace(here, run, beside), to)).as_posix()
 
-    for key in ("plant", "disturbances", "kpis", "baseline"):
-        plain[key] = files(plain[key])
-    for check in plain["checks"]:
-        if isinstance(check.get("schema"), str):
-            check["schema"] = path(check["schema"])
-    if plain["signals"] is not None:
-        plain["signals"] = path(plain["signals"])
+    plain = with_files(plain, path, folder)
+    plain["files"] = {
+        name if name.startswith(MODULE) else path(name): sha256
+        for name, sha256 in hashes.items()
+    }
     return {key: value for key, value in plain.items() if value not in (None, [], {})}
 
 

@@ -7,8 +7,6 @@ with it, each at its line, so that a person mends a file in one go.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import shlex
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import partial
@@ -37,7 +35,10 @@ from playground.scenario.entries import (
     Scenario,
     found,
     one_key,
+    words_of,
+    workplace,
 )
+from playground.scenario.hashes import hashes_of
 from playground.scenario.parts import Disturbance, Event, Program, Replayed, Setup
 from playground.signals import Signal, Signals, load_signals
 from playground.table import read_table
@@ -53,7 +54,6 @@ class Preparation:
             f"scenario {scenario.name!r}", scenario.plain()
         )
         self.mistakes: list[Mistake] = []
-        self.files: dict[str, str] = {}
 
     def _attempt(
         self, place: Place, action: Callable[..., Any], *arguments: Any
@@ -128,6 +128,7 @@ class Preparation:
         checks = self._checks(signals)
         baseline = self._baseline()
         kpis, limits = self._kpis(signals)
+        files = hashes_of(scenario.plain(), self.folder)
         if self.mistakes:
             raise DocumentError(self.document.path, self.mistakes)
         return Setup(
@@ -149,7 +150,7 @@ class Preparation:
             kpis=kpis,
             limits=limits,
             baseline=baseline,
-            files=dict(sorted(self.files.items())),
+            files=files,
         )
 
     def _wrong(self, place: Place, problem: str, fix: str = "") -> None:
@@ -160,11 +161,8 @@ class Preparation:
         return value
 
     def _file(self, name: str) -> Path:
-        """Returns where a file is, and notes its hash."""
-        path = found(self.folder, name)
-        if path.is_file():
-            self.files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return path
+        """Returns where a file is."""
+        return found(self.folder, name)
 
     # -- parts ---------------------------------------------------------------
 
@@ -216,12 +214,7 @@ class Preparation:
                 f"model: {name!r} is not the name of a folder.",
                 "write {model: models/NAME}",
             )
-        folder = found(self.folder, name)
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            self.files[f"{name}/{path.relative_to(folder).as_posix()}"] = (
-                hashlib.sha256(path.read_bytes()).hexdigest()
-            )
-        return LearnedPlant(folder)
+        return LearnedPlant(found(self.folder, name))
 
     def _controllers(self, signals: Signals) -> tuple[tuple[str, Controller], ...]:
         made: list[tuple[str, Controller]] = []
@@ -283,30 +276,19 @@ class Preparation:
         return tuple(made)
 
     def _program(self, entry: ProgramEntry) -> Program:
-        try:
-            words = shlex.split(entry.run)
-        except ValueError as error:
+        words = words_of(entry.run)
+        if entry.folder is not None and not (self.folder / entry.folder).is_dir():
             raise PlaygroundError(
-                f"{entry.run!r} is not a command line: {error}.",
-                "close what is quoted",
-            ) from error
-        if words and Path(words[0]).name.startswith("python"):
-            words = words[1:]
-        if not words:
-            raise PlaygroundError(
-                f"{entry.run!r} names no program.", "write run: python strategy.py"
+                f"There is no folder {entry.folder}.",
+                "name one, counted from the scenario's folder",
             )
-        folder = Path.cwd()
-        if words[0] != "-m":
-            script = self._file(words[0])
-            if not script.is_file():
-                known = [p.name for p in script.parent.glob("*.py")]
-                raise PlaygroundError(
-                    f"There is no program {words[0]}.{closest(script.name, known)}",
-                    "name it from the scenario's folder or from the current one",
-                )
-            if script == self.folder / words[0]:
-                folder = self.folder.resolve()
+        folder = workplace(self.folder, entry.run, entry.folder).resolve()
+        if words[0] != "-m" and not (script := folder / words[0]).is_file():
+            known = [p.name for p in script.parent.glob("*.py")]
+            raise PlaygroundError(
+                f"There is no program {words[0]}.{closest(script.name, known)}",
+                "name it from the scenario's folder or from the current one",
+            )
         return Program(
             command=tuple(words),
             name=entry.name or Path(words[-1 if words[0] == "-m" else 0]).stem,
@@ -423,8 +405,6 @@ class Preparation:
             offset = entry.pop("offset", None)
             if "constant" in entry:
                 entry["table"] = [["0s", entry.pop("constant")]]
-            if isinstance(entry.get("table"), str):
-                self._file(entry["table"])
             table = read_table(entry, signal.unit, folder=self.folder)
             if offset is not None:
                 by = quantity(offset, signal.unit, difference=True)
@@ -532,7 +512,7 @@ class Preparation:
             kpis = {k: v for k, v in merged["kpis"].items() if k != "limits"}
             merged["kpis"] = kpis
         for key in changes:
-            if key in ("name", "baseline", "matrix", "monte_carlo", "checks"):
+            if key in ("name", *_NOT_OF_BASELINE):
                 self._wrong(
                     (*place, key),
                     f"a baseline cannot have {key!r}.",
@@ -563,8 +543,6 @@ class Preparation:
         names: set[str] = set()
         for number, entry in enumerate(self.scenario.checks):
             place: Place = ("checks", number)
-            if isinstance(entry.schema, str):
-                self._file(entry.schema)
             read = partial(read_check, entry, signals, folder=self.folder)
             check = self._attempt(place, read)
             if check is None:
@@ -678,4 +656,4 @@ def _within_range(signal: Signal, value: float) -> float:
     return value
 
 
-_NOT_OF_BASELINE = ("baseline", "matrix", "monte_carlo", "checks")
+_NOT_OF_BASELINE = ("baseline", "matrix", "monte_carlo", "checks", "files")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -29,7 +30,7 @@ from scipy.optimize import Bounds, differential_evolution
 from scipy.special import ndtri
 
 from playground import __version__
-from playground.cells import cells_of, changed, value_at
+from playground.cells import cells_of, changed, hashes, value_at
 from playground.checks import CheckResult, Verdict
 from playground.document import DocumentError
 from playground.errors import ExitCode, NotEnoughData, PlaygroundError, closest
@@ -37,6 +38,7 @@ from playground.quantity import convert, split_quantity
 from playground.run import Result, key_of, run
 from playground.scenario import Scenario, load_scenario
 from playground.scenario.entries import MonteCarloEntry
+from playground.scenario.hashes import hash_of_file
 from playground.sweep.cluster import cluster
 
 TABLE = "sweep.parquet"
@@ -152,10 +154,13 @@ def sweep(
     (folder / ROWS).mkdir(parents=True, exist_ok=True)
     rows: dict[int, dict[str, Any]] = {}
     waiting = []
+    hash_of = functools.cache(hash_of_file)
     for job in jobs:
-        row = _row_of(folder, job, _job_key(scenario, job))
+        # Another program or recording under the same name is another run.
+        key = _job_key(scenario, job, hashes(scenario, job.values, hash_of=hash_of))
+        row = _row_of(folder, job, key)
         if row is None:
-            waiting.append(job)
+            waiting.append((job, key))
         else:
             rows[job.number] = row
     kept = len(rows)
@@ -169,8 +174,8 @@ def sweep(
             if backend is not None:
                 options = stack.enter_context(cluster(backend))
             calls = (
-                joblib.delayed(_do)(scenario, folder, job, keep, here)
-                for job in waiting
+                joblib.delayed(_do)(scenario, folder, job, key, keep, here)
+                for job, key in waiting
             )
             pool = joblib.Parallel(return_as="generator_unordered", **options)
             for row in pool(calls):
@@ -208,9 +213,10 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
 
 
-def _job_key(scenario: Scenario, job: Job) -> str:
+def _job_key(scenario: Scenario, job: Job, files: Mapping[str, str]) -> str:
+    plain = scenario.plain()
     text = json.dumps(
-        [scenario.plain(), dict(job.values), job.cell, job.run, __version__],
+        [plain, dict(job.values), job.cell, job.run, dict(files), __version__],
         sort_keys=True,
         default=str,
     )
@@ -234,6 +240,7 @@ def _do(
     scenario: Scenario,
     folder: Path,
     job: Job,
+    key: str,
     keep: Keep,
     here: _Here,
 ) -> dict[str, Any]:
@@ -256,7 +263,7 @@ def _do(
         **{f"with.{key}": str(value) for key, value in job.values.items()},
         **{f"margin.{check.name}": check.margin for check in result.checks},
         **{f"kpi.{kpi.name}": kpi.value for kpi in result.kpis},
-        "key": _job_key(scenario, job),
+        "key": key,
     }
     half = _row_path(folder, job).with_suffix(".part")
     half.write_text(json.dumps(row))
