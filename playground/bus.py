@@ -13,7 +13,7 @@ the order in which they were published.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,8 @@ from playground.errors import PlaygroundError
 from playground.message import PUBLISH, Message, check_filter, check_topic, matches
 
 OnMessage = Callable[[Message], object]
+Said = tuple[str, bytes, int, bool]
+"""Topic, payload, QoS and retain flag of a publication."""
 _new_tuple = tuple.__new__
 
 
@@ -81,6 +83,18 @@ class Bus(Protocol):
         ...
 
 
+def publish_all(connection: Connection, said: Sequence[Said]) -> None:
+    """Publishes several messages, exactly as one call of ``publish`` for each does.
+
+    On a `LocalBus` in half the time: a run of a day makes a million.
+    """
+    if isinstance(connection, LocalConnection):
+        connection.publish_all(said)
+        return
+    for topic, payload, qos, retain in said:
+        connection.publish(topic, payload, qos=qos, retain=retain)
+
+
 class LocalConnection:
     """A client of a `LocalBus`, and the session the bus keeps for it."""
 
@@ -117,21 +131,27 @@ class LocalConnection:
     ) -> None:
         """Publishes now; see `Connection.publish`."""
         if not self.connected:
-            self._must_be_connected("publish")
+            self.must_be_connected("publish")
         bus = self.bus
-        facts = (
-            bus.clock.time_ns(),
-            topic,
-            payload,
-            qos,
-            retain,
-            False,
-            self.client_id,
-            properties,
-            PUBLISH,
+        if properties is None:
+            bus.send_all(self, ((topic, payload, qos, retain),))
+            return
+        now_ns, client = bus.clock.time_ns(), self.client_id
+        bus.send(
+            Message(
+                now_ns,
+                topic,
+                payload,
+                qos,
+                retain,
+                client=client,
+                properties=properties,
+            )
         )
-        # Half the time of Message(…); a run of a day makes a million.
-        bus.send(_new_tuple(Message, facts))
+
+    def publish_all(self, said: Sequence[Said]) -> None:
+        """Publishes several messages of one instant; see `publish_all`."""
+        self.bus.send_all(self, said)
 
     def subscribe(
         self, topic_filter: str, *, qos: int = 0, retain_as_published: bool = False
@@ -146,7 +166,7 @@ class LocalConnection:
             retain_as_published: Live messages keep the retain flag with which they
                 were published, an option of MQTT 5 that bridges and loggers use.
         """
-        self._must_be_connected("subscribe")
+        self.must_be_connected("subscribe")
         check_filter(topic_filter)
         if retain_as_published:
             self.as_published.add(topic_filter)
@@ -156,7 +176,7 @@ class LocalConnection:
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Takes a subscription back."""
-        self._must_be_connected("unsubscribe")
+        self.must_be_connected("unsubscribe")
         self.bus.remove_subscription(self, topic_filter)
 
     def disconnect(self) -> None:
@@ -170,7 +190,8 @@ class LocalConnection:
         if self.connected:
             self.bus.end(self)
 
-    def _must_be_connected(self, verb: str) -> None:
+    def must_be_connected(self, verb: str) -> None:
+        """Raises a `PlaygroundError` if it is not connected."""
         if not self.connected:
             raise PlaygroundError(
                 f"Client {self.client_id!r} wants to {verb} but is not connected.",
@@ -251,29 +272,60 @@ class LocalBus:
 
     def send(self, message: Message) -> None:
         """Takes one publication and delivers it."""
+        self._queue.append((message, None))
+        self._deliver()
+
+    def send_all(self, sender: LocalConnection, said: Sequence[Said]) -> None:
+        """Takes publications of one client, as if it made them one by one."""
+        now_ns, client = self.clock.time_ns(), sender.client_id
+        queue = self._queue
         # A subscriber may publish while it is being served. Its message waits
         # for its turn, so that all subscribers see one and the same order.
         if self._delivering:
-            self._queue.append((message, None))
+            queue.extend(
+                (Message(now_ns, topic, payload, qos, retain, client=client), None)
+                for topic, payload, qos, retain in said
+            )
             return
+        # Nearly all messages of a long run come by here, a million in a day. So
+        # this is `_distribute` in short, and a tuple made in half the time.
+        routes_of, observers = self._routes, self._observers
         self._delivering = True
         try:
-            topic = message.topic
-            routes = self._routes.get(topic)
-            if routes is None or message.retain or message.kind is not PUBLISH:
-                self._distribute(message)
-            else:
-                # The same in short: so are nearly all messages of a long run.
-                for observer in self._observers:
-                    observer(message)
-                for connection, qos in routes:
-                    heard = message if qos >= message.qos else message._replace(qos=qos)
-                    if connection.connected and connection.on_message is not None:
-                        connection.on_message(heard)
-                    else:
-                        self._hand_over(heard, connection)
-            if self._queue:
-                self._deliver_queue()
+            for topic, payload, qos, retain in said:
+                if not sender.connected:  # an answer may have ended it
+                    sender.must_be_connected("publish")
+                facts = (
+                    now_ns,
+                    topic,
+                    payload,
+                    qos,
+                    retain,
+                    False,
+                    client,
+                    None,
+                    PUBLISH,
+                )
+                message = _new_tuple(Message, facts)
+                routes = routes_of.get(topic)
+                if routes is None or retain:
+                    self._distribute(message)
+                else:
+                    for observer in observers:
+                        observer(message)
+                    for connection, granted in routes:
+                        if (
+                            granted >= qos
+                            and connection.connected
+                            and connection.on_message is not None
+                        ):
+                            connection.on_message(message)
+                        else:
+                            heard = message._replace(qos=min(qos, granted))
+                            self._hand_over(heard, connection)
+                # What was answered to this message comes before the next.
+                if queue:
+                    self._deliver_queue()
         finally:
             self._delivering = False
 

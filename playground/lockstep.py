@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from playground.bus import Bus, Connection, LocalBus, LocalConnection
+from playground.bus import Bus, Connection, LocalBus, LocalConnection, Said
 from playground.clock import DEFAULT_START_NS, VirtualClock
 from playground.errors import ConnectionFailed, ExitCode, PlaygroundError
 from playground.message import Message
@@ -124,6 +124,13 @@ class LockstepBus(LocalBus):
         # instant, before anything else happens, as they do on the local bus.
         if self._turn is None and is_heard:
             self._await(lambda: not self._expected, "the broker")
+
+    def send_all(self, sender: LocalConnection, said: Sequence[Said]) -> None:
+        """Sends publications of one client through the broker, one by one."""
+        now_ns, client = self.clock.time_ns(), sender.client_id
+        for topic, payload, qos, retain in said:
+            sender.must_be_connected("publish")
+            self.send(Message(now_ns, topic, payload, qos, retain, client=client))
 
     def add_subscription(
         self, connection: LocalConnection, topic_filter: str, qos: int

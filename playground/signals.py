@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,8 @@ class Signal:
         values: Words on the wire and the number each stands for
             (``{"ON": 1, "OFF": 0}``).
         invalid: Raw texts that mean "not measured" (``"0.000E+99"``).
+        responds: Of a measurement: which way it goes in the end when a command or
+            disturbance rises, ``{vsd1: up, valve: down}``, where a person knows.
         description: For people.
     """
 
@@ -63,6 +66,7 @@ class Signal:
     initial: float | None = None
     values: Mapping[str, float] | None = None
     invalid: tuple[str, ...] = ()
+    responds: Mapping[str, Literal["up", "down"]] | None = None
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -91,12 +95,22 @@ class Signal:
         if self.path is not None:
             return self.decode_json(_loads(payload))
         if self.values is None and not self.invalid and self.type == "float":
-            # A million times a day: no text is made of what is a number anyway.
             try:
                 return float(payload) * self.scale + self.offset
             except ValueError:
                 return math.nan
         return self.value_of(payload.decode("utf-8", "replace").strip())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the payload is the number alone, in the signal's unit."""
+        return (
+            self.path is None
+            and self.type == "float"
+            and self.values is None
+            and not self.invalid
+            and (self.scale, self.offset) == (1, 0)
+        )
 
     def decode_json(self, tree: Any) -> float | None:
         """Reads the value out of a parsed JSON payload; see `decode`."""
@@ -155,8 +169,7 @@ class Signal:
 
     def encoder(self) -> Callable[[float], bytes]:
         """Returns `encode`, made for this signal: for who writes many values."""
-        plain = self.path is None and self.type == "float" and self.values is None
-        if not plain or (self.scale, self.offset) != (1, 0):
+        if not self.is_plain:
             return self.encode
 
         def encode(value: float) -> bytes:
@@ -166,6 +179,28 @@ class Signal:
             return self.encode(value)
 
         return encode
+
+    def json_writer(self) -> Callable[[float], str]:
+        """Returns what writes a value as it stands within JSON."""
+        if self.values is not None:
+            return lambda value: _ENCODER.encode(self.raw_of(value))
+        scale, offset = self.scale, self.offset
+        bits = _BITS.get(self.type)
+        modulus = None if bits is None else 1 << bits
+
+        def write_float(value: float) -> str:
+            text = "%.10g" % ((value - offset) / scale)
+            if "." in text and "e" not in text:
+                return text
+            return _ENCODER.encode(self.raw_of(value))
+
+        def write_whole(value: float) -> str:
+            if value != value:
+                return "null"
+            whole = round((value - offset) / scale)
+            return str(whole if modulus is None else whole % modulus)
+
+        return write_float if self.type == "float" else write_whole
 
     def clip(self, value: float) -> float:
         """Returns the value, moved to the nearest end of the range if outside."""
@@ -225,6 +260,12 @@ class Signals(Mapping[str, Signal]):
             here = self.by_topic.get(signal.topic, ())
             self.by_topic[signal.topic] = (*here, signal)
         self.publications = tuple(publications)
+        self.plain: dict[str, Signal] = {
+            topic: here[0]
+            for topic, here in self.by_topic.items()
+            if len(here) == 1 and here[0].is_plain
+        }
+        """By topic, the signals whose payload is their number and no more."""
 
     def __getitem__(self, name: str) -> Signal:
         return self._signals[name]
@@ -259,6 +300,13 @@ class Signals(Mapping[str, Signal]):
             ``(name, value)`` pairs; signals that the payload does not name are
             left out, invalid ones are NaN.
         """
+        plain = self.plain.get(topic)
+        if plain is not None:
+            # A million times a day: no text is made of what is a number anyway.
+            try:
+                return [(plain.name, float(payload))]
+            except ValueError:
+                return [(plain.name, math.nan)]
         here = self.by_topic.get(topic, ())
         if len(here) == 1:
             only = here[0].decode(payload)
@@ -306,10 +354,80 @@ class Signals(Mapping[str, Signal]):
         """Returns `encode`, made for this publication: for who sends many."""
         names = publication.signals
         first = self._signals[names[0]] if names else None
-        if first is None or first.path is not None:
+        if first is not None and first.path is None:
+            name, write = first.name, first.encoder()
+            return lambda values, time_ns: write(values[name])
+        signals = [self._signals[name] for name in names]
+        pattern = self._pattern(publication, signals)
+        if pattern is None:
             return functools.partial(self.encode, publication)
-        name, write = first.name, first.encoder()
-        return lambda values, time_ns: write(values[name])
+        told = [(signal.name, signal.json_writer()) for signal in signals]
+        # The stamp takes part if it has a field, and it stands first there.
+        stamped = publication.timestamp is not None
+
+        def encode(values: Mapping[str, float], time_ns: int) -> bytes:
+            texts = [write(values[name]) for name, write in told]
+            if stamped:
+                texts.insert(0, repr(time_ns / 1e9))
+            return (pattern % tuple(texts)).encode()
+
+        return encode
+
+    def _pattern(
+        self, publication: Publication, signals: Sequence[Signal]
+    ) -> str | None:
+        """Returns the JSON of a publication with ``%s`` for what changes.
+
+        None if the stamp and the signals do not stand in it once each, in this
+        order.
+        """
+        marks = [f"\0{number}\0" for number in range(len(signals) + 1)]
+        tree: dict[str, Any] = dict(publication.fields)
+        stamp = publication.timestamp
+        if stamp in tree:
+            tree[stamp] = marks[0]
+        elif stamp is not None:
+            tree = {stamp: marks[0], **tree}
+        for signal, mark in zip(signals, marks[1:], strict=True):
+            _place(tree, signal.path or signal.name, mark)
+        text = _ENCODER.encode(tree).replace("%", "%%")
+        places = []
+        for mark in marks if stamp is not None else marks[1:]:
+            spelled = _ENCODER.encode(mark)
+            if text.count(spelled) != 1:
+                return None
+            places.append(text.index(spelled))
+            text = text.replace(spelled, "%s".ljust(len(spelled), "\0"))
+        if places != sorted(places):
+            return None
+        return text.replace("\0", "")
+
+    def encoder_of_all(
+        self, publications: Sequence[Publication]
+    ) -> Callable[[Mapping[str, float], int], list[bytes]]:
+        """Returns `encode` for publications of one instant, in their order."""
+        encoders = [self.encoder(publication) for publication in publications]
+
+        def encode(values: Mapping[str, float], time_ns: int) -> list[bytes]:
+            return [encoder(values, time_ns) for encoder in encoders]
+
+        firsts = [self._signals[p.signals[0]] for p in publications if p.signals]
+        if len(firsts) < max(2, len(publications)) or not all(
+            first.is_plain for first in firsts
+        ):
+            return encode
+        names = [first.name for first in firsts]
+        pattern = b" ".join([b"%.10g"] * len(names))
+        take = operator.itemgetter(*names)
+
+        def encode_numbers(values: Mapping[str, float], time_ns: int) -> list[bytes]:
+            # One formatting for all of them takes half the time.
+            text: bytes = pattern % take(values)
+            if text.count(b".") == len(names) and b"e" not in text:
+                return text.split(b" ")
+            return encode(values, time_ns)
+
+        return encode_numbers
 
     def publications_every(self, period_s: float) -> tuple[Publication, ...]:
         """Returns the declared publications and one for each topic left over.
@@ -454,9 +572,9 @@ def read_signals(document: Document) -> Signals:
                 )
             )
         try:
-            signals.append(
-                document.validate(Signal, {**entry, "name": str(name)}, place)
-            )
+            signal = document.validate(Signal, {**entry, "name": str(name)}, place)
+            _check_directions(signal, data["signals"])
+            signals.append(signal)
         except DocumentError as error:
             mistakes.extend(error.mistakes)
         except PlaygroundError as error:
@@ -466,6 +584,35 @@ def read_signals(document: Document) -> Signals:
     if mistakes:
         raise DocumentError(document.path, mistakes)
     return Signals(signals, publications)
+
+
+def _check_directions(signal: Signal, entries: Mapping[str, Any]) -> None:
+    """Refuses directions that nothing can have.
+
+    Raises:
+        PlaygroundError: The signal is not measured, or answers to no input.
+    """
+    if signal.responds is None:
+        return
+    if signal.role != "measurement":
+        raise PlaygroundError(
+            f"'responds' says how a measurement answers; {signal.name!r} is a "
+            f"{signal.role}.",
+            "write it at the measurement that answers",
+        )
+    inputs = [
+        str(name)
+        for name, entry in entries.items()
+        if isinstance(entry, Mapping)
+        and entry.get("role") in ("command", "disturbance")
+    ]
+    for name in signal.responds:
+        if name not in inputs:
+            raise PlaygroundError(
+                f"responds: {name!r} is no command and no disturbance."
+                f"{closest(name, inputs)}",
+                f"write one of: {', '.join(inputs) or 'none is declared'}",
+            )
 
 
 def _read_publications(

@@ -3,7 +3,7 @@ test_bus_conformance.py."""
 
 import pytest
 
-from playground.bus import LocalBus, Will
+from playground.bus import LocalBus, Will, publish_all
 from playground.clock import VirtualClock
 from playground.errors import PlaygroundError
 
@@ -171,3 +171,55 @@ def test_a_session_may_be_forgotten_while_its_client_is_away(bus):
     bus.connect("ear", ear, clean=False)
     speaker.publish("a", b"3", qos=1)
     assert [payload for _, payload, _, _ in ear.heard] == [b"1"]
+
+
+def hears_and_answers(publish):
+    """Returns what is seen of four messages where two are answered in between."""
+    bus = LocalBus(VirtualClock())
+    seen, ear = [], Ear()
+    bus.observe(lambda m: seen.append((m.client, *m[1:6])))
+    bus.connect("ear", ear).subscribe("#", qos=1)
+
+    def answer(message):
+        if message.topic in "ac":
+            echo.publish(f"echo/{message.topic}", message.payload, qos=1)
+
+    echo = bus.connect("echo", answer)
+    echo.subscribe("+")
+    voice = bus.connect("voice")
+    publish(voice, [("a", b"1", 0, False), ("b", b"2", 2, True)])
+    publish(voice, [("c", b"3", 1, False), ("b", b"", 0, True), ("d", b"4", 2, False)])
+    return seen, ear.heard, bus.retained
+
+
+def test_several_messages_at_once_are_those_messages_one_by_one():
+    def one_by_one(connection, said):
+        for topic, payload, qos, retain in said:
+            connection.publish(topic, payload, qos=qos, retain=retain)
+
+    assert hears_and_answers(publish_all) == hears_and_answers(one_by_one)
+
+
+def test_who_is_cut_off_by_an_answer_says_no_more_of_several(bus):
+    def take_over(message):
+        bus.connect("voice")
+
+    ear = Ear()
+    bus.connect("ear", ear).subscribe("#")
+    bus.connect("rival", take_over).subscribe("a")
+    voice = bus.connect("voice")
+    with pytest.raises(PlaygroundError, match="not connected"):
+        publish_all(voice, [("a", b"1", 0, False), ("b", b"2", 0, False)])
+    assert [topic for topic, *_ in ear.heard] == ["a"]
+
+
+def test_several_messages_said_within_a_delivery_wait_for_their_turn(bus):
+    ear = Ear()
+    answering = bus.connect(
+        "answering",
+        lambda m: publish_all(answering, [("x", b"", 0, False), ("y", b"", 0, False)]),
+    )
+    answering.subscribe("a")
+    bus.connect("ear", ear).subscribe("#")
+    bus.connect("voice").publish("a", b"")
+    assert [topic for topic, *_ in ear.heard] == ["a", "x", "y"]

@@ -236,3 +236,50 @@ def test_an_encoder_writes_what_encode_writes(facts, value):
     for publication in signals.publications_every(1.0):
         made = signals.encoder(publication)({"x": value}, 5)
         assert made == signals.encode(publication, {"x": value}, 5)
+
+
+numbers = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=False),
+    st.integers(-70_000, 70_000).map(float),
+    st.sampled_from([0.0, -0.0, 1e-7, 1e16, 503.0]),
+)
+
+
+@given(
+    values=st.lists(numbers, min_size=4, max_size=4),
+    order=st.permutations(["a", "b", "c", "d"]),
+    timestamp=st.sampled_from([None, "ts", "new"]),
+)
+def test_a_json_encoder_writes_what_encode_writes(values, order, timestamp):
+    signals = Signals(
+        [
+            signal(name="a", path="a"),
+            signal(name="b", path="deep.b%", scale=0.1, type="int16"),
+            signal(name="c", path="2023", type="uint16"),
+            signal(name="d", path="d", values={"on%s": 1.0, "off": 0.0}),
+        ]
+    )
+    publication = Publication(
+        topic="lab/t",
+        signals=tuple(order),
+        period_s=1.0,
+        fields={"ts": 0, "50 %": "%s", "2023": 7, "text": 'a "quoted" word'},
+        timestamp=timestamp,
+    )
+    told = dict(zip("abcd", values, strict=True))
+    now_ns = 1_767_225_600_123_456_789
+    expected = signals.encode(publication, told, now_ns)
+    assert signals.encoder(publication)(told, now_ns) == expected
+    assert signals.encoder_of_all([publication, publication])(told, now_ns) == (
+        [expected, expected]
+    )
+
+
+@given(values=st.lists(numbers, min_size=3, max_size=3))
+def test_numbers_that_are_written_together_are_written_as_each_alone(values):
+    signals = Signals([signal(name=name, topic=f"lab/{name}") for name in "abc"])
+    publications = signals.publications_every(1.0)
+    told = dict(zip("abc", values, strict=True))
+    assert signals.encoder_of_all(publications)(told, 0) == [
+        signals.encode(publication, told, 0) for publication in publications
+    ]

@@ -6,10 +6,9 @@ a command when it changes, as a human at a dashboard would.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-from playground.bus import Bus
+from playground.bus import Bus, Said, publish_all
 from playground.clock import Phase, VirtualClock
 from playground.controllers import Controller
 from playground.message import Message
@@ -53,6 +52,11 @@ class ControlLoop:
             signal.name: (signal.topic, signal.clip, signal.encoder())
             for signal in map(signals.need, controller.commands)
         }
+        self._plain = {
+            topic: signal
+            for topic, signal in signals.plain.items()
+            if signal.name in self._measures
+        }
         controller.reset(seed=seed)
         self.connection = bus.connect(client_id, self._on_message)
         for topic in dict.fromkeys(signals[n].topic for n in controller.measures):
@@ -62,22 +66,35 @@ class ControlLoop:
         )
 
     def _on_message(self, message: Message) -> None:
+        plain = self._plain.get(message.topic)
+        if plain is not None:
+            try:
+                value = float(message.payload)
+            except ValueError:
+                return
+            if value == value:  # NaN says nothing
+                self.values[plain.name] = value
+            return
         for name, value in self.signals.decode(message.topic, message.payload):
-            if name in self._measures and not math.isnan(value):
+            if value == value and name in self._measures:  # NaN says nothing
                 self.values[name] = value
 
     def _decide(self) -> None:
         if len(self.values) < len(self._measures):
             return
+        said: list[Said] = []
+        sent = self._sent
         for name, value in self.controller.step(self.clock.now, self.values).items():
             command = self._commands.get(name)
             if command is None:
                 command = self._command(name)
             topic, clip, encode = command
             payload = encode(clip(value))
-            if self._sent.get(name) != payload:
-                self._sent[name] = payload
-                self.connection.publish(topic, payload)
+            if sent.get(name) != payload:
+                sent[name] = payload
+                said.append((topic, payload, 0, False))
+        if said:
+            publish_all(self.connection, said)
 
     def _command(self, name: str) -> _Command:
         """Returns how to say a command that the controller did not declare."""

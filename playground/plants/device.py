@@ -6,20 +6,17 @@ its period and publishes the measurements as the signals say. No physics here.
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from playground.bus import Bus
+from playground.bus import Bus, publish_all
 from playground.clock import Phase, VirtualClock
 from playground.message import Message
 from playground.plants import Plant
+from playground.signals import Publication
 
 logger = logging.getLogger(__name__)
-
-_Said = tuple[str, Callable[[Mapping[str, float], int], bytes], int, bool]
-"""Topic, encoder, QoS and retain flag of a publication."""
 
 
 class Device:
@@ -53,6 +50,11 @@ class Device:
             signal.name: 0.0 if signal.initial is None else signal.initial
             for signal in listened
         }
+        self._plain = {
+            topic: signal
+            for topic, signal in plant.signals.plain.items()
+            if signal.name in self.inputs
+        }
         self.outputs = plant.reset(seed=seed)
         self.connection = bus.connect(client_id, self._on_message)
         for topic in dict.fromkeys(signal.topic for signal in listened):
@@ -63,21 +65,14 @@ class Device:
         )
         # What is said at the same instants is said in one go: in a run of a day
         # the events cost more than the messages.
-        together: dict[tuple[float, float], list[_Said]] = {}
+        together: dict[tuple[float, float], list[Publication]] = {}
         for publication in plant.signals.publications_every(plant.period_s):
             when = (publication.period_s, publication.offset_s)
-            together.setdefault(when, []).append(
-                (
-                    publication.topic,
-                    plant.signals.encoder(publication),
-                    publication.qos,
-                    publication.retain,
-                )
-            )
+            together.setdefault(when, []).append(publication)
         for (period_s, offset_s), publications in together.items():
             clock.every(
                 period_s,
-                functools.partial(self._publish, publications),
+                self._publisher(publications),
                 offset_s=offset_s,
                 phase=Phase.PUBLICATION,
             )
@@ -85,18 +80,37 @@ class Device:
     def _step(self) -> None:
         self.outputs = self.plant.step(self.clock.now, self.inputs)
 
-    def _publish(self, publications: Sequence[_Said]) -> None:
-        outputs, time_ns = self.outputs, self.clock.time_ns()
-        publish = self.connection.publish
-        for topic, encode, qos, retain in publications:
-            publish(topic, encode(outputs, time_ns), qos=qos, retain=retain)
+    def _publisher(self, publications: Sequence[Publication]) -> Callable[[], None]:
+        """Returns what says publications that are due at the same instants."""
+        encode = self.plant.signals.encoder_of_all(publications)
+        topics = [publication.topic for publication in publications]
+        qos = [publication.qos for publication in publications]
+        retain = [publication.retain for publication in publications]
+        clock, connection = self.clock, self.connection
+
+        def publish() -> None:
+            payloads = encode(self.outputs, clock.time_ns())
+            publish_all(
+                connection, list(zip(topics, payloads, qos, retain, strict=True))
+            )
+
+        return publish
 
     def _on_message(self, message: Message) -> None:
+        plain = self._plain.get(message.topic)
+        if plain is not None:
+            try:
+                value = float(message.payload)
+            except ValueError:
+                value = math.nan
+            if value == value:
+                self.inputs[plain.name] = plain.clip(value)
+                return
         signals = self.plant.signals
         for name, value in signals.decode(message.topic, message.payload):
             if name not in self.inputs:
                 continue
-            if math.isnan(value):
+            if value != value:
                 # As the rig does: what is no number changes nothing.
                 logger.warning(
                     "%s: ignored %r, which is not a number for %s",

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -94,23 +94,32 @@ def byte_strings(
     strings: Sequence[bytes | None], kind: pa.DataType = _BINARY
 ) -> pa.Array:
     """Returns an array of byte strings, or of strings given as UTF-8."""
-    present = [string or b"" for string in strings]
-    count = len(present)
+    count = len(strings)
     bounds = np.zeros(count + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, present), np.int64, count), out=bounds[1:])
+    absent = strings.count(None)
+    if absent == count:
+        nothing = np.zeros((count + 7) // 8, np.uint8)
+        buffers = [pa.py_buffer(nothing), pa.py_buffer(bounds), pa.py_buffer(b"")]
+        return pa.Array.from_buffers(kind, count, buffers)
     mask = None
-    if None in strings:
+    if absent:
         known = np.fromiter((string is not None for string in strings), bool, count)
         mask = pa.py_buffer(np.packbits(known, bitorder="little"))
+        strings = [string or b"" for string in strings]
+    present = cast(Sequence[bytes], strings)
+    np.cumsum(np.fromiter(map(len, present), np.int64, count), out=bounds[1:])
     data = pa.py_buffer(b"".join(present))
     return pa.Array.from_buffers(kind, count, [mask, pa.py_buffer(bounds), data])
 
 
 def names(strings: Sequence[str | None]) -> pa.DictionaryArray:
     """Returns a dictionary-encoded array of strings."""
-    numbered: dict[str | None, int] = {}
-    codes = [numbered.setdefault(name, len(numbered)) for name in strings]
-    indices = np.array(codes, np.int32)
+    numbered = {name: code for code, name in enumerate(dict.fromkeys(strings))}
+    if len(numbered) == 1:
+        indices = np.zeros(len(strings), np.int32)
+    else:
+        codes = map(numbered.__getitem__, strings)
+        indices = np.fromiter(codes, np.int32, len(strings))
     spelled = [(name or "").encode() for name in numbered]
     mask = None
     if None in numbered:
@@ -226,20 +235,42 @@ def to_batch(messages: Sequence[Message], seqs: Sequence[int]) -> pa.RecordBatch
     unknown = set(kinds).difference(KINDS)
     if unknown:
         raise ValueError(f"{unknown} is no kind of row ({', '.join(KINDS)})")
-    spelled = [text if text is None else text.encode() for text in properties]
+    spelled: Sequence[bytes | None] = properties
+    if properties.count(None) < len(properties):
+        spelled = [text if text is None else text.encode() for text in properties]
     arrays = [
         numbers(np.array(times, np.int64), SCHEMA.field("time").type),
-        numbers(np.array(seqs, np.int64)),
+        numbers(_numbered(seqs)),
         names(kinds),
         names(topics),
         byte_strings(payloads),
-        numbers(np.array(qos, np.uint8)),
-        flags(np.array(retain, bool)),
-        flags(np.array(dup, bool)),
+        numbers(_mostly_zero(qos, np.uint8)),
+        flags(_mostly_zero(retain, np.bool_)),
+        flags(_mostly_zero(dup, np.bool_)),
         names(clients),
         byte_strings(spelled, pa.string()),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def _mostly_zero(column: tuple[int, ...], kind: type[Any]) -> npt.NDArray[Any]:
+    if column.count(0) == len(column):
+        return np.zeros(len(column), kind)
+    return np.array(column, kind)
+
+
+def size_of(batch: pa.RecordBatch) -> int:
+    """Returns how many bytes of topics and payloads the rows have."""
+    bounds = offsets(batch.column("payload"))
+    topics = batch.column("topic")
+    lengths = np.diff(offsets(topics.dictionary))
+    return int(bounds[-1] - bounds[0]) + int(lengths[values(topics.indices)].sum())
+
+
+def _numbered(seqs: Sequence[int]) -> npt.NDArray[np.int64]:
+    if isinstance(seqs, range):
+        return np.arange(seqs.start, seqs.stop, seqs.step, dtype=np.int64)
+    return np.array(seqs, np.int64)
 
 
 def to_batches(

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 
 from playground.errors import PlaygroundError
 from playground.message import Message
-from playground.recording.columns import RESERVED, to_batch
+from playground.recording.columns import RESERVED, size_of, to_batch
 from playground.recording.journal import (
     JournalWriter,
     RecordingStopped,
@@ -34,6 +34,8 @@ from playground.recording.sealing import SealWriter, exists
 logger = logging.getLogger(__name__)
 
 _PENDING = 8192
+_MOST = 65_536
+"""Most messages that are made columns at once."""
 
 
 class RecordingWriter:
@@ -104,7 +106,6 @@ class RecordingWriter:
         self._seal: SealWriter | None = None
         self._pending: list[Message] = []
         self._pending_seqs: list[int] = []
-        self._pending_bytes = 0
         self._unwritten: list[Message] = []
         self._recording: Recording | None = None
         self._ended = False
@@ -185,8 +186,11 @@ class RecordingWriter:
     @property
     def bytes(self) -> int:
         """Bytes written so far."""
-        now = self._pending_bytes if self._journal is None else self._journal.size
-        return self._closed_bytes + now
+        if self._journal is not None:
+            return self._closed_bytes + self._journal.size
+        with self._lock:
+            waiting = sum(len(m.topic) + len(m.payload) for m in self._pending)
+            return self._closed_bytes + waiting
 
     def append(self, message: Message) -> int:
         """Records a message; returns its sequence number.
@@ -230,19 +234,25 @@ class RecordingWriter:
                     self.append(message)
                 return
             first = self._seq
-            self._pending.extend(messages)
-            self._pending_seqs.extend(range(first, first + len(messages)))
-            self._pending_bytes += sum(len(m.topic) + len(m.payload) for m in messages)
             self._seq += len(messages)
             self.count += len(messages)
-            if len(self._pending) >= _PENDING:
-                self._hand_over()
+            if len(messages) < _PENDING:
+                self._pending.extend(messages)
+                self._pending_seqs.extend(range(first, self._seq))
+                if len(self._pending) >= _PENDING:
+                    self._hand_over()
+                return
+            # A run hands in its log like this: from here on as columns, at once.
+            self._hand_over()
+            for start in range(0, len(messages), _MOST):
+                part = messages[start : start + _MOST]
+                begin = first + start
+                self._write(part, range(begin, begin + len(part)))
 
     def _buffer(self, message: Message) -> int:
         seq = self._seq
         self._pending.append(message)
         self._pending_seqs.append(seq)
-        self._pending_bytes += len(message.topic) + len(message.payload)
         self._seq = seq + 1
         self.count += 1
         if len(self._pending) >= _PENDING or len(message.payload) > 1 << 20:
@@ -250,17 +260,21 @@ class RecordingWriter:
         return seq
 
     def _hand_over(self) -> None:
-        assert self._seal is not None
         if self._pending:
-            try:
-                batch = to_batch(self._pending, self._pending_seqs)
-            except (ValueError, OverflowError) as error:
-                raise PlaygroundError(
-                    f"A message cannot be recorded: {error}.",
-                    "look at the kinds, topics, times and QoS that were recorded last",
-                ) from error
+            self._write(self._pending, self._pending_seqs)
             self._pending, self._pending_seqs = [], []
-            self._seal.write(batch)
+
+    def _write(self, messages: Sequence[Message], seqs: Sequence[int]) -> None:
+        assert self._seal is not None
+        try:
+            batch = to_batch(messages, seqs)
+        except (ValueError, OverflowError) as error:
+            raise PlaygroundError(
+                f"A message cannot be recorded: {error}.",
+                "look at the kinds, topics, times and QoS that were recorded last",
+            ) from error
+        self._closed_bytes += size_of(batch)
+        self._seal.write(batch)
 
     def skip(self, count: int) -> None:
         """Leaves out sequence numbers: so many messages are known to be lost."""
