@@ -467,6 +467,15 @@ def test_info_says_what_a_recording_holds(recording, capsys):
     assert line.split()[:5] == ["rig/temperature", "60", "1", "1", "s"]
 
 
+def test_info_with_a_gap_does_not_say_that_nothing_is_known_to_be_lost(
+    tmp_path, capsys
+):
+    with RecordingWriter(tmp_path / "a.parquet") as writer:
+        writer.gap(1, 2, "connection lost")
+    assert run("info", tmp_path / "a.parquet") == 0
+    assert "lost        not counted; see the gaps" in capsys.readouterr().out
+
+
 def test_info_for_programs(recording, capsys):
     assert run("info", recording, "--json") == 0
     told = json.loads(capsys.readouterr().out)

@@ -47,7 +47,7 @@ def print_summary(summary: Summary) -> None:
         ("broker", str(summary.broker or "not stated")),
         ("filters", " ".join(summary.filters or []) or "not stated"),
         ("clients", " ".join(summary.clients) or "not known"),
-        ("lost", f"{summary.losses}" if summary.losses else "nothing known"),
+        ("lost", _lost(summary)),
         ("gaps", f"{len(summary.gaps)}" if summary.gaps else "none"),
         ("written by", summary.writer),
         ("sha256", summary.sha256),
@@ -86,6 +86,12 @@ def print_summary(summary: Summary) -> None:
         longest = max(len(topic.topic) for topic in summary.topics)
         console = Console(highlight=False, markup=False, width=longest + 120)
     console.print(table)
+
+
+def _lost(summary: Summary) -> str:
+    if summary.losses:
+        return f"{summary.losses}"
+    return "not counted; see the gaps" if summary.gaps else "nothing known"
 
 
 def _messages(summary: Summary) -> str:

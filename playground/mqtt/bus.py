@@ -10,6 +10,7 @@ from playground.bus import OnMessage, Will
 from playground.clock import Clock, WallClock
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.mqtt import failures
+from playground.mqtt.backlog import OnBehind
 from playground.mqtt.connection import MqttConnection
 from playground.mqtt.receiver import OnMessages, Receiver
 from playground.mqtt.sender import Sender
@@ -122,6 +123,7 @@ class MqttBus:
         clean: bool = True,
         on_lost: Callable[[str], object] | None = None,
         on_back: Callable[[], object] | None = None,
+        on_behind: OnBehind | None = None,
     ) -> Receiver:
         """Opens a connection that only listens, faster than `connect` can.
 
@@ -133,6 +135,9 @@ class MqttBus:
             clean: As of `connect`.
             on_lost: As of `connect`.
             on_back: As of `connect`; all subscriptions have been answered.
+            on_behind: Called with two instants, nanoseconds: from the first to the
+                second more came than could be read. What the broker could not
+                hold back meanwhile is lost.
 
         Raises:
             ConnectionFailed: The broker cannot be reached or refuses us.
@@ -147,6 +152,7 @@ class MqttBus:
                 clean=clean,
                 on_lost=on_lost,
                 on_back=on_back,
+                on_behind=on_behind,
                 protocol=protocol,
             )
         )

@@ -24,8 +24,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from playground.errors import ConnectionFailed, PlaygroundError
-from playground.message import PUBLISH, Message, check_filter, matches
+from playground.message import PUBLISH, Message, check_filter
 from playground.mqtt import failures
+from playground.mqtt.backlog import LOOK_EVERY_S, Backlog, OnBehind, waiting_bytes
+from playground.mqtt.subscriptions import Subscriptions
 from playground.packets import (
     MQTT_3_1_1,
     MQTT_5,
@@ -41,8 +43,6 @@ from playground.packets import (
     Pubrec,
     Pubrel,
     Suback,
-    Subscribe,
-    Subscription,
     Unsuback,
     Unsubscribe,
     encode,
@@ -83,6 +83,7 @@ class Receiver:
         clean: bool,
         on_lost: Callable[[str], object] | None,
         on_back: Callable[[], object] | None,
+        on_behind: OnBehind | None,
         protocol: ProtocolName,
     ) -> None:
         self.client_id = client_id
@@ -104,13 +105,13 @@ class Receiver:
         self._queue: deque[bytes] = deque()
         self._reader = PacketReader(self._version)
         self._changed = threading.Condition()
-        self._subscriptions: dict[str, tuple[int, bool]] = {}
+        self._subscriptions = Subscriptions(
+            self._version, retain_as_published=bus.retain_as_published
+        )
+        self._on_behind = on_behind
+        self._backlog = Backlog(self._was_behind)
         self._answers: dict[int, Suback | Unsuback | None] = {}
         self._renewing: set[int] = set()
-        self._can_identify = False
-        self._identifiers: dict[str, int] = {}
-        self._last_identifier = 0
-        self._first_to_cover: dict[str, int] = {}
         self._packet_id = 0
         self._received: set[int] = set()
         self._connected = False
@@ -145,6 +146,11 @@ class Receiver:
         """Says whether the broker can be heard at this moment."""
         return self._connected
 
+    @property
+    def backlog(self) -> Backlog:
+        """Whether it keeps up with what comes."""
+        return self._backlog
+
     def subscribe(
         self,
         topic_filter: str,
@@ -172,25 +178,27 @@ class Receiver:
             packet_id = self._next_packet_id()
             self._answers[packet_id] = None
             if identify:
-                self._name(topic_filter)
-        self._send(self._subscribe_packet(packet_id, topic_filter, qos, retained))
+                self._subscriptions.identify(topic_filter)
+            request = self._subscriptions.request(
+                packet_id, topic_filter, qos=qos, retained=retained
+            )
+        self._send(request)
         answer = self._wait_for_answer(packet_id, "subscribe")
         code = answer.reason_codes[0]
         if code >= 0x80:
             raise failures.subscription_refused(
                 self._bus.url, topic_filter, failures.REASONS.get(code, f"0x{code:02X}")
             )
-        self._subscriptions[topic_filter] = (qos, retained)
+        with self._changed:
+            self._subscriptions.grant(topic_filter, qos=qos, retained=retained)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Takes a subscription back and waits for the answer."""
         check_filter(topic_filter)
-        self._subscriptions.pop(topic_filter, None)
         with self._changed:
             packet_id = self._next_packet_id()
             self._answers[packet_id] = None
-            self._identifiers.pop(topic_filter, None)
-            self._first_to_cover.clear()
+            self._subscriptions.forget(topic_filter)
         self._send(Unsubscribe(packet_id=packet_id, topic_filters=(topic_filter,)))
         self._wait_for_answer(packet_id, "unsubscribe")
 
@@ -258,7 +266,7 @@ class Receiver:
             reason = names.get(answer.reason_code, f"0x{answer.reason_code:02X}")
             raise failures.refused(bus.url, reason, has_password=bool(bus.password))
         self.session_present = answer.session_present
-        self._can_identify = self._version == MQTT_5 and bool(
+        self._subscriptions.can_identify = self._version == MQTT_5 and bool(
             answer.properties.get("subscription_identifier_available", 1)
         )
         if not answer.session_present:
@@ -322,6 +330,7 @@ class Receiver:
         while not self._closing.is_set():
             reason = self._listen()
             self._close_socket()
+            self._backlog.end(self._time_ns())
             with self._changed:
                 self._connected = False
                 self._queue.clear()
@@ -356,16 +365,20 @@ class Receiver:
             self._connected = True
             self._renewing.clear()
             if not self.session_present:
-                for topic_filter, (qos, retained) in self._subscriptions.items():
+                for topic_filter, qos, retained in self._subscriptions.granted():
                     packet_id = self._next_packet_id()
                     self._renewing.add(packet_id)
-                    packet = self._subscribe_packet(
-                        packet_id, topic_filter, qos, retained
+                    packet = self._subscriptions.request(
+                        packet_id, topic_filter, qos=qos, retained=retained
                     )
                     self._queue.append(encode(packet, self._version))
             is_done = not self._renewing
         if is_done:
             self._is_back()
+
+    def _was_behind(self, since_ns: int, until_ns: int) -> None:
+        if self._on_behind is not None:
+            self._call(partial(self._on_behind, since_ns, until_ns))
 
     def _is_back(self) -> None:
         if self._on_back is not None:
@@ -379,6 +392,7 @@ class Receiver:
         keep_alive_s = self._bus.keep_alive_s or _FOREVER
         unsent = b""
         said_at = heard_at = time.monotonic()
+        backlog, time_ns = self._backlog, self._time_ns
         self._server_said = ""
         selector = selectors.DefaultSelector()
         selector.register(self._wake_reading, selectors.EVENT_READ)
@@ -399,8 +413,9 @@ class Receiver:
                     return ""
                 if tls is None or not tls.pending():
                     wait_s = said_at + keep_alive_s - time.monotonic()
-                    ready = selector.select(max(0.0, wait_s))
+                    ready = selector.select(max(0.0, min(wait_s, LOOK_EVERY_S)))
                     readable = {key.fileobj for key, mask in ready if mask & 1}
+                    backlog.look(time_ns(), is_idle=connection not in readable)
                     if self._wake_reading in readable:
                         self._drain_wake()
                     if connection not in readable:
@@ -417,6 +432,9 @@ class Receiver:
                 if not data:
                     return self._server_said or "the broker closed the connection"
                 heard_at = time.monotonic()
+                # Before it is handed over, which may take its time.
+                is_all = _is_all(connection, data)
+                backlog.read(time_ns(), len(data), is_all=is_all)
                 self._reader.feed(data)
                 if not self._take_all():
                     return self._server_said
@@ -445,6 +463,7 @@ class Receiver:
         others: list[Packet] = []
         now_ns = self._time_ns()
         add = batch.append
+        is_another_copy = self._subscriptions.is_another_copy
         for packet in self._reader:
             if type(packet) is not Publish:
                 if isinstance(packet, Pubrel):
@@ -466,7 +485,7 @@ class Receiver:
                     if packet_id in self._received:
                         continue
                     self._received.add(packet_id)
-            if properties and self._is_another_copy(topic, properties):
+            if properties and is_another_copy(topic, properties):
                 continue
             add(
                 _new_message(
@@ -550,52 +569,6 @@ class Receiver:
         self._packet_id = self._packet_id % 65_535 + 1
         return self._packet_id
 
-    def _subscribe_packet(
-        self,
-        packet_id: int,
-        topic_filter: str,
-        qos: int,
-        retained: bool,  # noqa: FBT001
-    ) -> Subscribe:
-        is_5 = self._version == MQTT_5
-        subscription = Subscription(
-            topic_filter=topic_filter,
-            qos=qos,
-            retain_as_published=is_5 and self._bus.retain_as_published,
-            retain_handling=2 if is_5 and not retained else 0,
-        )
-        identifier = self._identifiers.get(topic_filter) if is_5 else None
-        return Subscribe(
-            packet_id=packet_id,
-            subscriptions=(subscription,),
-            properties={"subscription_identifier": identifier} if identifier else {},
-        )
-
-    def _name(self, topic_filter: str) -> None:
-        """Gives a subscription the number by which the broker tells its copies."""
-        if self._can_identify and topic_filter not in self._identifiers:
-            self._last_identifier += 1
-            self._identifiers[topic_filter] = self._last_identifier
-            self._first_to_cover.clear()
-
-    def _is_another_copy(self, topic: str, properties: dict[str, Any]) -> bool:
-        """Says whether another subscription brings this message, too."""
-        named = properties.pop("subscription_identifier", None)
-        if named is None:
-            return False
-        first = self._first_to_cover.get(topic)
-        if first is None:
-            covering = [
-                number
-                for topic_filter, number in self._identifiers.items()
-                if matches(topic_filter, topic)
-            ]
-            first = min(covering, default=0)
-            if len(self._first_to_cover) > 100_000:
-                self._first_to_cover.clear()
-            self._first_to_cover[topic] = first
-        return first > 0 and first not in named
-
     def _send(self, packet: Packet) -> None:
         self._queue.append(encode(packet, self._version))
         self._wake()
@@ -618,6 +591,15 @@ class Receiver:
         if answer is None:
             raise failures.no_reply(self._bus.url, self.client_id, verb)
         return answer
+
+
+def _is_all(connection: socket.socket, data: bytes) -> bool:
+    """Says whether nothing is waiting behind what was read."""
+    if not isinstance(connection, ssl.SSLSocket):
+        # What waits is bounded by a window, which may be smaller than a chunk.
+        return len(data) < _CHUNK // 2
+    # One record at a time, however much has come.
+    return not connection.pending() and not waiting_bytes(connection.fileno())
 
 
 def _level_of(error: Exception) -> int:

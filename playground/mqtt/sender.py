@@ -73,6 +73,7 @@ class Sender(Receiver):
             clean=True,
             on_lost=self._lose,
             on_back=None,
+            on_behind=None,
             protocol=protocol,
         )
         self.refused: dict[int, int] = {}

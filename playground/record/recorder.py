@@ -221,7 +221,10 @@ class Recorder:
         before = Recording.open(writer.recovered.target)
         times = before.time_range
         if times is not None:
-            reason = "the recorder was not running; what was sent at QoS 0 is missing"
+            reason = (
+                "the recorder was not running; what was sent at QoS 0 is missing, "
+                "and what the broker had no room to keep"
+            )
             writer.gap(times[1], max(self._clock.time_ns(), times[1]), reason)
             self._gaps += 1
 

@@ -22,6 +22,8 @@ _logger = logging.getLogger(__name__)
 
 DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
 """Where mosquitto says how many messages it has thrown away, for any client."""
+_DROPS_TOLD_WITHIN_NS = 30 * 10**9
+"""mosquitto tells every 10 s, and less often where it is set so."""
 _QUIET_AFTER_S = 1.0
 _TRUE_OF_3_1_1 = (
     "MQTT 3.1.1: the retain flag of live publications and all properties are not "
@@ -137,6 +139,8 @@ class BrokerSource:
         self._excludes = False
         self._counts_dropped = False
         self._has_system_topics = False
+        self._behind: tuple[int, int] | None = None
+        self._drop_told_ns = 0
         self._dropped = -1
         self._drops_known_ns = 0
         self._heard_ns = 0
@@ -156,7 +160,10 @@ class BrokerSource:
             )
         else:
             self._connection = self._bus.receive(
-                self.client_id, self._on_messages, **options
+                self.client_id,
+                self._on_messages,
+                on_behind=self._on_behind,
+                **options,
             )
 
     @property
@@ -195,6 +202,8 @@ class BrokerSource:
     def _listen_to_drops(self, connection: MqttConnection | Receiver) -> None:
         self._counts_dropped = DROPPED_TOPIC not in self._filters
         self._has_system_topics = True
+        if not self._counts_dropped:
+            return  # it is heard already
         try:
             connection.subscribe(DROPPED_TOPIC)
         except ConnectionFailed as error:
@@ -206,6 +215,9 @@ class BrokerSource:
         if self._snapshot is not None:
             self._snapshot.close()
         self._begun.set()
+        if self._connection is not None and self._sink is not None:
+            self._ask_for_drops(self._connection)
+            self._tell_behind(self._connection, self._sink)
         if isinstance(self._connection, Receiver):
             # If we could not write, the broker is to keep what it has.
             self._connection.disconnect(forget=self._connection.failure is None)
@@ -254,14 +266,74 @@ class BrokerSource:
         except ValueError:
             return
         known, self._dropped = self._dropped, total
+        if 0 <= total < known:
+            known = 0  # it was restarted
         if 0 <= known < total:
             since_ns = self._drops_known_ns or message.time_ns
+            why = ""
+            behind_ns = self._behind_since_ns()
+            if behind_ns is not None:
+                # Reports may have come as late as everything else.
+                since_ns = min(since_ns, behind_ns)
+                why = "overrun: the recorder could not keep up, and "
+            self._behind, self._drop_told_ns = None, message.time_ns
             sink.lost(
-                f"the broker dropped {total - known} messages (of all its clients)",
+                f"{why}the broker dropped messages (its counter, which is of all its "
+                f"clients, rose by {total - known})",
                 since_ns=since_ns,
             )
             sink.back()
         self._drops_known_ns = message.time_ns
+
+    def _behind_since_ns(self) -> int | None:
+        if self._behind is not None:
+            return self._behind[0]
+        if isinstance(self._connection, Receiver):
+            return self._connection.backlog.since_ns
+        return None
+
+    def _on_behind(self, since_ns: int, until_ns: int) -> None:
+        """More had come than could be read; see `Backlog`."""
+        sink = self._sink
+        if sink is None:
+            return
+        if self._dropped < 0:
+            self._overrun(since_ns, sink)
+            return
+        if self._drop_told_ns >= since_ns:
+            return
+        # This broker counts what it throws away, and will tell.
+        before = self._behind
+        if before is not None and since_ns - before[1] < _DROPS_TOLD_WITHIN_NS:
+            since_ns = before[0]
+        self._behind = (since_ns, until_ns)
+
+    def _overrun(self, since_ns: int, sink: Sink) -> None:
+        sink.lost(
+            "overrun: the recorder could not keep up; what the broker may have "
+            "dropped meanwhile it did not tell",
+            since_ns=since_ns,
+        )
+        sink.back()
+
+    def _ask_for_drops(self, connection: MqttConnection | Receiver) -> None:
+        """At the end: the last report may itself have been dropped."""
+        is_behind = isinstance(connection, Receiver) and connection.backlog.since_ns
+        is_asked = self._counts_dropped and self._dropped >= 0
+        if not is_asked or is_behind or not connection.is_connected:
+            return
+        with contextlib.suppress(ConnectionFailed):
+            # It was retained; the answer to the second comes after it.
+            connection.subscribe(DROPPED_TOPIC)
+            connection.unsubscribe(DROPPED_TOPIC)
+
+    def _tell_behind(self, connection: MqttConnection | Receiver, sink: Sink) -> None:
+        """At the end: of what was no word yet, there will be none."""
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            ago_ns = self._bus.clock.time_ns() - behind[1]
+            if ago_ns < _DROPS_TOLD_WITHIN_NS:
+                self._overrun(behind[0], sink)
 
     def _on_lost(self, reason: str) -> None:
         if self._sink is not None:
@@ -272,10 +344,13 @@ class BrokerSource:
                 # answer, which is at most so long ago.
                 since_ns -= 2 * self._bus.keep_alive_s * 10**9
             since_ns = max(since_ns, self._heard_ns)
+            if isinstance(self._connection, Receiver):
+                # It may have ended while we were stopped, or the machine slept.
+                away_ns = self._connection.backlog.away_since_ns
+                since_ns = since_ns if away_ns is None else away_ns
             self._sink.lost(f"connection lost ({reason})", since_ns=since_ns)
 
     def _on_back(self) -> None:
-        self._dropped = -1  # a restarted broker counts from 0
         if self._sink is not None:
             self._sink.back()
 
