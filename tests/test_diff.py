@@ -277,3 +277,67 @@ def test_everything_changed_is_compared_by_position():
     b = (a + 1) % 50
     counts = tally(a, b, align(a, b), Counter())
     assert counts.total in (2, 20_000)
+
+
+def counted(a, b) -> Tally:
+    left, right = np.array(a, np.int64), np.array(b, np.int64)
+    gaps = align(left, right)
+    assert applied(left, right, gaps) == list(b)
+    return tally(left, right, gaps, moved_between(left, right, gaps))
+
+
+@settings(deadline=None)
+@given(data=st.data(), values=st.integers(1, 40), seed=st.integers(0, 10**6))
+def test_what_a_cut_leaves_out_is_missing_and_nothing_is_reordered(data, values, seed):
+    chance = random.Random(seed)
+    count = data.draw(st.integers(1, 2000))
+    whole = [chance.randrange(values) for _ in range(count)]
+    first = data.draw(st.integers(0, count - 1))
+    end = data.draw(st.integers(first + 1, count))
+    part = whole[first:end]
+    left_out = count - len(part)
+    assert counted(whole, part) == Tally(missing=left_out)
+    assert counted(part, whole) == Tally(extra=left_out)
+
+
+def test_a_long_cut_with_changes_in_it_is_told_as_both():
+    chance = random.Random(5)
+    whole = [chance.randrange(4) for _ in range(60_000)]
+    part = whole[20_000:50_000]
+    for place in range(500, 30_000, 1000):
+        part[place] = 9
+    found = counted(whole, part)
+    assert found == Tally(missing=30_000, changed=30)
+
+
+def test_a_cut_of_what_never_changes_or_toggles_is_a_cut():
+    assert counted([1] * 50_000, [1] * 20_000) == Tally(missing=30_000)
+    assert counted([0, 1] * 50_000, [1, 0] * 20_000) == Tally(missing=60_000)
+
+
+def test_many_losses_among_values_that_repeat_are_missing():
+    chance = random.Random(3)
+    whole = [chance.randrange(5) for _ in range(20_000)]
+    rest = [value for i, value in enumerate(whole) if i % 97]
+    assert counted(whole, rest) == Tally(missing=len(whole) - len(rest))
+
+
+def test_two_that_changed_places_are_reordered():
+    whole = list(range(1000))
+    swapped = [*whole[:500], whole[501], whole[500], *whole[502:]]
+    assert counted(whole, swapped) == Tally(reordered=2)
+
+
+def test_a_value_that_is_gone_here_and_came_too_often_there_did_not_move():
+    # 7 is missing at the start, and a 5 became a 7: nothing was reordered.
+    assert counted([7, 7, 1, 2, 5, 3, 4], [1, 2, 7, 3, 4]) == Tally(
+        missing=2, changed=1
+    )
+
+
+def test_a_cut_recording_has_only_missing_messages(compare):
+    whole = [at(i, "abc"[i % 3], i // 30) for i in range(600)]
+    report = compare(whole, whole[200:500])
+    assert report.tally == Tally(missing=300)
+    assert (report.first.what, report.first.topic) == ("missing", "a")
+    assert report.first.expected.payload == b"0"
