@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,17 @@ class Model:
             if key.startswith(prefix)
         }
 
+    def about_unusable(self, output: str) -> str:
+        """Says why an output is marked unusable, with figures where there are any."""
+        said = "no candidate predicts it better than its mean"
+        for error in self.card.get("errors", ()):
+            if error["output"] == output:
+                said += (
+                    f" (free-run RMSE {error['rmse']:.4g} {error['unit']}; train mean "
+                    f"{error['train_mean']:.4g}, persistence {error['persistence']:.4g})"
+                )
+        return said
+
     def describe(self) -> str:
         """Says in a few lines what the model is and how good it was."""
         families = ", ".join(dict.fromkeys(str(m["family"]) for m in self.members))
@@ -85,6 +96,33 @@ class Model:
             for error in self.card.get("errors", ())
         )
         return "\n".join(lines)
+
+
+def contradictions(
+    responses: Iterable[Mapping[str, Any]], signals: Signals
+) -> list[str]:
+    """Says which step responses of a card go against the declared directions.
+
+    Args:
+        responses: ``card["step_responses"]``: command, output, gain, settled_s. One
+            that never settles visibly has no sign.
+        signals: Their ``responds`` declares the directions.
+    """
+    found = []
+    for response in responses:
+        command, output, gain = (response[k] for k in ("command", "output", "gain"))
+        declared = signals[output].responds if output in signals else None
+        direction = (declared or {}).get(command)
+        if direction is None or response["settled_s"] is None or not gain:
+            continue
+        if (gain > 0) != (direction == "up"):
+            per = signals[command].unit if command in signals else "1"
+            found.append(
+                f"{output} goes {'up' if gain > 0 else 'down'} when {command} rises "
+                f"({gain:+.3g} {signals[output].unit} per {per}), and is declared to "
+                f"go {direction}"
+            )
+    return found
 
 
 def save_model(
@@ -293,15 +331,21 @@ def _read_document(place: Path) -> dict[str, Any]:
     return document
 
 
+def _signal_to(signal: Signal) -> dict[str, Any]:
+    # A mapping that is no dict would be lost in asdict.
+    bare = dataclasses.replace(signal, values=None, responds=None)
+    plain = dataclasses.asdict(bare)
+    plain["values"] = None if signal.values is None else dict(signal.values)
+    # Only where it is declared, so that models of before read and hash as they did.
+    del plain["responds"]
+    if signal.responds is not None:
+        plain["responds"] = dict(signal.responds)
+    return plain
+
+
 def _signals_to(signals: Signals) -> dict[str, Any]:
     return {
-        "signals": [
-            {
-                **dataclasses.asdict(signal),
-                "values": None if signal.values is None else dict(signal.values),
-            }
-            for signal in signals.values()
-        ],
+        "signals": [_signal_to(signal) for signal in signals.values()],
         "publications": [
             {**dataclasses.asdict(publication), "fields": dict(publication.fields)}
             for publication in signals.publications

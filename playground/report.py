@@ -140,7 +140,8 @@ def render(
     verdict = result["verdict"]
     sections = [
         f'<header class="{verdict}"><h1>{_SIGNS[verdict]} {_text(scenario.name)}</h1>'
-        f"<p>{_text(scenario.description)}</p><p>{_summary(result)}</p></header>",
+        f"<p>{_text(scenario.description)}</p><p>{_summary(result)}</p>"
+        f"{_doubts(result)}</header>",
         "<h2>Checks</h2>",
         _checks(result["checks"]),
     ]
@@ -193,13 +194,18 @@ def whole_page(
     )
 
 
-_SIGNS = {"pass": "✓ pass:", "fail": "✗ fail:", "untested": "? untested:"}
+_SIGNS = {
+    "pass": "✓ pass:",
+    "fail": "✗ fail:",
+    "untested": "? untested:",
+    "inconclusive": "? inconclusive:",
+}
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1200px;
   padding: 1rem; color: #222; background: #fff; }
 header { padding: .6rem 1.2rem; border-radius: 6px; color: #fff; }
 header.pass { background: #1a7f37; } header.fail { background: #b42318; }
-header.untested { background: #9a6700; }
+header.untested, header.inconclusive { background: #9a6700; }
 h1 { font-size: 1.5rem; margin: .3rem 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #ddd;
@@ -207,7 +213,7 @@ th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #ddd;
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .verdict-pass { color: #1a7f37; font-weight: 600; }
 .verdict-fail { color: #b42318; font-weight: 600; }
-.verdict-untested { color: #9a6700; font-weight: 600; }
+.verdict-untested, .verdict-inconclusive { color: #9a6700; font-weight: 600; }
 .hint { color: #666; } pre, code { background: #f3f4f6; padding: .15rem .35rem;
   border-radius: 4px; overflow-wrap: anywhere; } pre { padding: .7rem; }
 .excerpt { max-height: 16rem; overflow: auto; font-size: .85rem; }
@@ -230,6 +236,15 @@ def _summary(result: Mapping[str, Any]) -> str:
         f"{say_seconds(result['duration_s'])} of plant time in "
         f"{result['wall_s']:.2f} s, {result['messages']:,} messages, "
         f"seed {result['seed']}"
+    )
+
+
+def _doubts(result: Mapping[str, Any]) -> str:
+    """Says why the run decides nothing, and what to know about its plant."""
+    return "".join(
+        f"<p>{kind}{_text(text)}</p>"
+        for key, kind in (("doubts", "<b>In doubt:</b> "), ("notes", "Note: "))
+        for text in result.get(key, ())
     )
 
 

@@ -83,6 +83,8 @@ def command(
     print_errors(model.card["errors"])
     for name in model.card["unusable"]:
         print(f"unusable: {name}: not predicted better than by its mean")
+    for text in model.card["contradictions"]:
+        print(f"wrong sign: {text}; playground run will refuse it")
     print(f"wrote {output}")
 
 

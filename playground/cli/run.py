@@ -41,6 +41,12 @@ def command(
             metavar="ID", help="A program outside that answers lockstep's ticks."
         ),
     ] = None,
+    force_model: Annotated[
+        bool,
+        typer.Option(
+            "--force-model", help="Run a model that answers with the wrong sign."
+        ),
+    ] = False,
     deadline: Annotated[
         str, typer.Option(help="Real time that such a program has to answer.")
     ] = "10s",
@@ -61,8 +67,8 @@ def command(
 
     Prints the verdict, every check with its margin, every KPI, and the SHA-256
     of the message log. Answers 0 if all is so, 1 if a check failed, 2 if the
-    scenario is wrong, 3 if a check never came to bear or a lockstep client did
-    not answer.
+    scenario is wrong, 3 if a check never came to bear, the plant left its envelope
+    for too long, or a lockstep client did not answer.
 
     Example: playground run scenarios/thermostat.yaml -o runs/today
     """
@@ -73,7 +79,7 @@ def command(
 
     # A scenario may name the user's own module:Class, which lies here.
     sys.path.insert(0, str(Path.cwd()))
-    loaded = load_scenario(scenario)
+    loaded = load_scenario(scenario, force_model=force_model)
     if seed is not None:
         loaded = loaded.replace(seed=seed)
     with progress(loaded.name) as show:

@@ -48,7 +48,7 @@ def command(
     Every cell of 'matrix' is run as often as 'monte_carlo' says. A sweep that was
     stopped goes on where it was. Writes sweep.parquet, a row per run, and sweep.html
     with a heat map and parallel coordinates, and answers
-    as the worst run would: 0 all good, 1 a check failed, 3 untested.
+    as the worst run would: 0 all good, 1 a check failed, 3 untested or inconclusive.
 
     Example: playground sweep scenarios/setpoints.yaml -o sweeps/today -j 2
     """
@@ -91,7 +91,7 @@ def command(
     verdicts = done.verdicts
     print(
         f"{done.table.num_rows} runs: {verdicts['pass']} pass, {verdicts['fail']} fail, "
-        f"{verdicts['untested']} untested"
+        f"{verdicts['untested']} untested, {verdicts['inconclusive']} inconclusive"
     )
     if done.kept:
         print(f"{done.kept} were done before")

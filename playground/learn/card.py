@@ -15,7 +15,7 @@ import numpy.typing as npt
 from playground.learn.dataset import Segment
 from playground.learn.free_run import free_runs
 from playground.learn.picture import free_run_picture
-from playground.model import Model
+from playground.model import Model, contradictions
 from playground.plants.learned import LearnedPlant
 from playground.quantity import say_seconds
 
@@ -30,13 +30,18 @@ SETTLED_STEPS = 600
 def measured(plant: LearnedPlant, test: Sequence[Segment]) -> dict[str, Any]:
     """Returns errors and coverage by lead time, step responses, and stability.
 
+    Step responses that go against the direction that the signals file declares are
+    named below ``contradictions``.
+
     Args:
         plant: As learned.
         test: Data it has not seen, in units; may be empty.
     """
+    responses = step_responses(plant)
     return {
         "horizons": horizons(plant, test),
-        "step_responses": step_responses(plant),
+        "step_responses": responses,
+        "contradictions": contradictions(responses, plant.signals),
         "stability": stability(plant),
     }
 
@@ -254,6 +259,8 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
         "## Answer to a step of each command",
         "",
     ]
+    for text in card.get("contradictions", ()):
+        lines += [f"**Wrong sign: {text}.** `playground run` refuses it.", ""]
     lines += _table(
         ["command", "output", "gain", "nine tenths after"],
         [

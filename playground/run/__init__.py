@@ -20,6 +20,7 @@ from pathlib import Path
 from playground import __version__
 from playground.errors import PlaygroundError
 from playground.message import Message
+from playground.plants.departures import Departures
 from playground.recording import Recording, RecordingWriter
 from playground.run.judging import judge, judge_limit, verdict_of
 from playground.run.result import (
@@ -168,16 +169,18 @@ def _run_into(
     recording, course = _record(setup, half / RECORDING, venue, progress)
     wall_s = time.perf_counter() - began
     baseline = {}
+    doubts = _doubts("", course, setup)
     if setup.baseline is not None:
         other = setup.baseline.prepare()
         (half / BASELINE).mkdir()
-        before, _ = _record(other, half / BASELINE / RECORDING, venue, progress)
+        before, its = _record(other, half / BASELINE / RECORDING, venue, progress)
+        doubts += _doubts("the baseline was ", its, other)
         baseline = {kpi.name: kpi.value for kpi in judge(other, before)[1]}
     checks, kpis = judge(setup, recording, baseline=baseline)
     checks = (*course.found, *checks)
     result = Result(
         scenario=scenario.name,
-        verdict=verdict_of(checks),
+        verdict=verdict_of(checks, doubts),
         checks=checks,
         kpis=kpis,
         events=course.events,
@@ -189,6 +192,10 @@ def _run_into(
         folder=folder,
         transport=venue.transport,
         lateness_s=course.lateness_s,
+        departures=course.departures,
+        allowed_share=setup.allowed_share,
+        doubts=doubts,
+        notes=setup.notes,
     )
     comment = (
         f"What was run, defaults written out; playground {__version__}.\n"
@@ -199,6 +206,13 @@ def _run_into(
         json.dumps(result.plain(), indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
     return result
+
+
+def _doubts(which: str, course: Course, setup: Setup) -> tuple[str, ...]:
+    """Says why a run cannot be believed: its plant was asked what it cannot know."""
+    seen: Departures | None = course.departures
+    doubt = None if seen is None else seen.doubt(setup.allowed_share)
+    return () if doubt is None else (which + doubt,)
 
 
 class _ToldWriter(RecordingWriter):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from playground.checks import Check, CheckResult, Sightings, Verdict
+from playground.checks import Check, CheckResult, Sightings
 from playground.kpis import Limit
 from playground.recording import Recording
-from playground.run.result import KpiResult
+from playground.run.result import KpiResult, RunVerdict
 from playground.scenario import Setup
 from playground.trajectory import Traces
 
@@ -117,8 +117,17 @@ def judge_limit(limit: Limit, kpi: KpiResult) -> CheckResult:
     )
 
 
-def verdict_of(checks: tuple[CheckResult, ...]) -> Verdict:
-    """Returns the verdict of a run: the worst of its checks."""
+def verdict_of(
+    checks: tuple[CheckResult, ...], doubts: Sequence[str] = ()
+) -> RunVerdict:
+    """Returns the verdict of a run: the worst of its checks, unless it is in doubt.
+
+    Args:
+        checks: What was found.
+        doubts: Why the run cannot be believed, whatever was found.
+    """
+    if doubts:
+        return "inconclusive"
     if any(check.verdict == "fail" for check in checks):
         return "fail"
     if any(c.verdict == "untested" and not c.may_be_untested for c in checks):

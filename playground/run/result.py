@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from playground import __version__
 from playground.checks import CheckResult, Verdict
 from playground.errors import ExitCode
+from playground.plants.departures import DEFAULT_SHARE, Departures
 from playground.quantity import say_seconds
 
 RECORDING = "run.parquet"
@@ -18,6 +19,10 @@ RESULT = "result.json"
 REPORT = "report.html"
 BASELINE = "baseline"
 """Folder, in that of the run, of the run it is compared with."""
+
+RunVerdict = Literal["inconclusive"] | Verdict
+VERDICTS: tuple[RunVerdict, ...] = ("fail", "inconclusive", "untested", "pass")
+"""Of a run, the worst first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +50,9 @@ class Result:
 
     Attributes:
         scenario: Its name.
-        verdict: ``fail`` if a check failed, else ``untested`` if one never came
-            to bear, else ``pass``.
+        verdict: ``inconclusive`` if the plant left what it knows for too long; else
+            ``fail`` if a check failed, ``untested`` if one never came to bear, and
+            ``pass`` otherwise.
         checks: Every check, limits of KPIs included.
         kpis: Every KPI.
         events: When each event of the scenario happened, seconds, and what it was.
@@ -59,10 +65,15 @@ class Result:
         transport: Where the parts met.
         lateness_s: Wall seconds by which the events of a realtime run were late:
             ``p50``, ``p99`` and ``max``; None in virtual time.
+        departures: How often the plant left its envelope after the warm-up; None
+            if it has none.
+        allowed_share: Share of the steps that may be outside.
+        doubts: Why the run decides nothing; empty if it does.
+        notes: What a reader should know about the plant.
     """
 
     scenario: str
-    verdict: Verdict
+    verdict: RunVerdict
     checks: tuple[CheckResult, ...]
     kpis: tuple[KpiResult, ...]
     sha256: str
@@ -74,6 +85,10 @@ class Result:
     events: tuple[tuple[float, str], ...] = ()
     transport: str = "local"
     lateness_s: Mapping[str, float] | None = None
+    departures: Departures | None = None
+    allowed_share: float = DEFAULT_SHARE
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -82,6 +97,7 @@ class Result:
             "pass": ExitCode.GOOD,
             "fail": ExitCode.NOT_SO,
             "untested": ExitCode.UNDECIDED,
+            "inconclusive": ExitCode.UNDECIDED,
         }[self.verdict]
 
     @property
@@ -103,6 +119,8 @@ class Result:
                 f"events late by {late['p50']} (half of them), at most {late['p99']} "
                 f"(99 %), {late['max']} (all)"
             )
+        lines.extend(f"  ????  {doubt}" for doubt in self.doubts)
+        lines.extend(f"  note: {note}" for note in self.notes)
         for check in self.checks:
             margin = f"margin {figure(check.margin, check.unit)}"
             parts = [check.name] if check.margin is None else [check.name, margin]
@@ -111,6 +129,9 @@ class Result:
             if check.detail:
                 parts.append(check.detail)
             lines.append(f"  {sign[check.verdict]}  {'; '.join(parts)}")
+        seen = self.departures
+        if seen is not None and seen.outside and not self.doubts:
+            lines.append(f"  {seen.describe()}")
         width = max((len(kpi.name) for kpi in self.kpis), default=0)
         lines.extend(
             f"  {kpi.name:<{width}}  {figure(kpi.value, kpi.unit)}"
@@ -138,8 +159,23 @@ class Result:
             "events": [{"at_s": at_s, "text": text} for at_s, text in self.events],
             "transport": self.transport,
             "lateness_s": self.lateness_s,
+            "envelope": self._envelope(),
+            "doubts": list(self.doubts),
+            "notes": list(self.notes),
             "wall_s": self.wall_s,
             "version": __version__,
+        }
+
+    def _envelope(self) -> dict[str, Any] | None:
+        seen = self.departures
+        if seen is None:
+            return None
+        return {
+            "steps": seen.steps,
+            "outside": seen.outside,
+            "allowed_share": self.allowed_share,
+            "first_s": seen.first_s,
+            "signals": dict(seen.signals),
         }
 
 

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import hashlib
 import math
+import operator
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,17 +17,20 @@ from playground.bus import Bus, Connection, LocalBus
 from playground.checks import CheckResult
 from playground.clock import Phase, VirtualClock
 from playground.controllers.loop import ControlLoop
+from playground.controllers.process import Process, ProcessLoop
 from playground.errors import PlaygroundError
 from playground.faults import Fault, FaultyBus
 from playground.link import LinkedBus
 from playground.message import Message
+from playground.plants.departures import Departures, Enclosed
 from playground.plants.device import Device
 from playground.recording import Recording, RecordingWriter
 from playground.run.events import Events
 from playground.run.venue import Venue, lateness_of, meeting
 from playground.scenario import Disturbance, Replayed, Setup
 
-_RECORDED = ("publish", "will")
+_RECORDED = frozenset({"publish", "will"})
+_kind_of = operator.attrgetter("kind")
 LOCAL = Venue()
 
 
@@ -39,9 +43,10 @@ class _Log:
         self.observe = self.taken.append
 
     def flush(self) -> None:
-        self._writer.extend(
-            [message for message in self.taken if message.kind in _RECORDED]
-        )
+        taken = self.taken
+        if not _RECORDED.issuperset(map(_kind_of, taken)):
+            taken = [message for message in taken if message.kind in _RECORDED]
+        self._writer.extend(taken)
         self.taken.clear()
 
 
@@ -54,11 +59,14 @@ class Course:
         events: When each event happened, seconds, and what it was.
         lateness_s: Wall seconds by which events of a realtime run were late:
             ``p50``, ``p99``, ``max``; None in virtual time.
+        departures: How often the plant left its envelope after the warm-up; None
+            if it has none.
     """
 
     found: tuple[CheckResult, ...]
     events: tuple[tuple[float, str], ...]
     lateness_s: Mapping[str, float] | None = None
+    departures: Departures | None = None
 
 
 def simulate(
@@ -98,7 +106,10 @@ def simulate(
             outside.publish(kept.topic, kept.payload.encode(), retain=True)
         Device(setup.plant, within, clock, seed=scenario.seed)
         for number, (client_id, controller) in enumerate(setup.controllers):
-            ControlLoop(
+            loop: Any = ControlLoop
+            if isinstance(controller, Process):
+                loop = ProcessLoop
+            loop(
                 controller,
                 setup.signals,
                 within,
@@ -114,6 +125,9 @@ def simulate(
         for replayed in setup.replayed:
             clock.process(_replay(replayed, outside, clock, setup.duration_s))
         events = Events(setup, outside, bus, clock, faulty, programs)
+        enclosed = setup.plant if isinstance(setup.plant, Enclosed) else None
+        if enclosed is not None and setup.warm_up_s:
+            clock.process(_judge_from(enclosed, clock, setup.warm_up_s))
         # A million messages are not kept in memory until the end.
         clock.every(600.0, log.flush, phase=Phase.OBSERVER)
         with _rare_collections():
@@ -136,7 +150,16 @@ def simulate(
             found=found,
             events=tuple(events.happened),
             lateness_s=lateness_of(clock),
+            departures=None if enclosed is None else enclosed.departures,
         )
+
+
+def _judge_from(
+    plant: Enclosed, clock: VirtualClock, warm_up_s: float
+) -> Generator[Any, Any, None]:
+    """Forgets what happened in the warm-up, as checks and KPIs do."""
+    yield clock.at(warm_up_s, phase=Phase.OBSERVER)
+    plant.count_anew()
 
 
 def _host(

@@ -14,10 +14,10 @@ def junit(result: Result) -> str:
     suite = ET.Element(
         "testsuite",
         name=result.scenario,
-        tests=str(len(counts)),
+        tests=str(len(counts) + bool(result.doubts)),
         failures=str(counts.count("fail")),
         skipped=str(counts.count("untested")),
-        errors="0",
+        errors="1" if result.doubts else "0",
         time=f"{result.wall_s:.3f}",
     )
     properties = ET.SubElement(suite, "properties")
@@ -27,6 +27,13 @@ def junit(result: Result) -> str:
         *((kpi.name, figure(kpi.value, kpi.unit)) for kpi in result.kpis),
     ):
         ET.SubElement(properties, "property", name=name, value=str(value))
+    if result.doubts:
+        # An error and not a skipped test: what says "skipped" is read as green.
+        case = ET.SubElement(
+            suite, "testcase", name="envelope", classname=result.scenario, time="0"
+        )
+        text = "; ".join(result.doubts)
+        ET.SubElement(case, "error", message=f"inconclusive: {text}").text = text
     for check in result.checks:
         case = ET.SubElement(
             suite, "testcase", name=check.name, classname=result.scenario, time="0"
@@ -44,13 +51,15 @@ def junit(result: Result) -> str:
 
 def markdown(result: Result) -> str:
     """Returns the result as GitHub-style Markdown."""
-    signs = {"pass": "✅", "fail": "❌", "untested": "❔"}
+    signs = {"pass": "✅", "fail": "❌", "untested": "❔", "inconclusive": "❔"}
     lines = [
         f"### {signs[result.verdict]} {_cell(result.scenario)}: {result.verdict}",
         "",
         f"{say_seconds(result.duration_s)} of plant time, {result.messages:,} messages, "
         f"seed {result.seed}, log `{result.sha256[:16]}…`",
     ]
+    lines += [f"\n**{doubt}**" for doubt in result.doubts]
+    lines += [f"\nnote: {note}" for note in result.notes]
     if result.checks:
         lines += ["", "| | check | margin | |", "|---|---|--:|---|"]
         lines += [

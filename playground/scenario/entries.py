@@ -23,6 +23,7 @@ from playground.document import (
 )
 from playground.errors import PlaygroundError
 from playground.faults import FaultEntry
+from playground.parameters import name_of
 
 if TYPE_CHECKING:
     from playground.scenario.parts import Setup
@@ -152,7 +153,8 @@ class Scenario:
     """An experiment, as a person writes it.
 
     Quantities are texts with units, ``"50 degC"``, ``"8h"``; every key of the
-    YAML file is a field of the same name.
+    YAML file is a field of the same name. In Python a class or a plain function may
+    stand where the file names it, ``controllers=[my_strategy]``.
 
     Attributes:
         name: Short, without spaces; names the folder of results.
@@ -218,7 +220,12 @@ class Scenario:
     """Where it was read; files it names are looked for there."""
 
     def __post_init__(self) -> None:
-        # From Python one may write parts as one would in the file.
+        # From Python one may write parts as one would in the file, and give what
+        # is named there as module:Name itself.
+        object.__setattr__(self, "plant", _named(self.plant))
+        if isinstance(self.controllers, list):
+            controllers = [_named(entry) for entry in self.controllers]
+            object.__setattr__(self, "controllers", controllers)
         document = Document(f"scenario {self.name!r}", None)
         mistakes: list[Mistake] = []
         for name, kind in _PARTS.items():
@@ -259,6 +266,13 @@ _PARTS: dict[str, Any] = {
     "kpis": KpiEntry,
     "monte_carlo": MonteCarloEntry,
 }
+
+
+def _named(entry: Any) -> Any:
+    """Returns a class or function, or one with parameters, by its name."""
+    if isinstance(entry, Mapping):
+        return {_named(key): given for key, given in entry.items()}
+    return name_of(entry) if callable(entry) else entry
 
 
 def _is_raw(entry: Any) -> bool:
@@ -360,6 +374,20 @@ def workplace(here: Path, run: str, folder: str | None) -> Path:
     if script is None:
         return base if folder is not None else Path()
     return Path() if found(base, script) != base / script else base
+
+
+def forced(entry: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the entry of a learned plant with ``force: true``.
+
+    Raises:
+        PlaygroundError: It is no learned plant.
+    """
+    if not isinstance(entry, Mapping) or "model" not in entry:
+        raise PlaygroundError(
+            "The plant of this scenario is no model; there is nothing to force.",
+            "leave --force-model out",
+        )
+    return {**entry, "force": True}
 
 
 def found(folder: Path, name: str) -> Path:

@@ -18,23 +18,32 @@ from playground.scenario.entries import (
     Origin,
     ProgramEntry,
     Scenario,
+    forced,
     found,
     workplace,
 )
 from playground.scenario.hashes import MODULE, hashes_of, with_files
 
 
-def load_scenario(path: Path | str) -> Scenario:
+def load_scenario(path: Path | str, *, force_model: bool = False) -> Scenario:
     """Reads a scenario file.
+
+    Args:
+        path: Of the file.
+        force_model: As if ``force: true`` stood beside its model.
 
     Raises:
         DocumentError: With every mistake in the file, each with its line.
         FileFormatError: The file is missing or not YAML.
     """
-    return read_scenario(Document.read(path), folder=Path(path).parent)
+    return read_scenario(
+        Document.read(path), folder=Path(path).parent, force_model=force_model
+    )
 
 
-def read_scenario(document: Document, *, folder: Path = Path()) -> Scenario:
+def read_scenario(
+    document: Document, *, folder: Path = Path(), force_model: bool = False
+) -> Scenario:
     """Makes a scenario from a parsed file; see `load_scenario`."""
     document = _extended(document, folder, ())
     data = document.data
@@ -57,6 +66,8 @@ def read_scenario(document: Document, *, folder: Path = Path()) -> Scenario:
             mistakes.extend(_mistakes_of(readable, document, folder))
         raise DocumentError(document.path, mistakes)
     object.__setattr__(scenario, "origin", Origin(folder, document))
+    if force_model:
+        object.__setattr__(scenario, "plant", forced(scenario.plant))
     scenario.prepare()
     return scenario
 

@@ -13,6 +13,7 @@ from playground.faults import Fault
 from playground.kpis import Kpi, Limit
 from playground.link import Link
 from playground.plants import Plant
+from playground.plants.departures import DEFAULT_SHARE
 from playground.scenario.entries import PublishEntry, Scenario
 from playground.signals import Signal, Signals
 from playground.table import TimeTable
@@ -102,6 +103,9 @@ class Setup:
         limits: What KPIs must obey.
         baseline: The scenario to compare with; None for none.
         files: SHA-256 of each file that took part, by the name it was given.
+        allowed_share: Share of the judged steps that may lie outside the plant's
+            envelope, 0 to 1.
+        notes: What a reader of the results should know about the plant.
     """
 
     scenario: Scenario
@@ -123,3 +127,5 @@ class Setup:
     limits: tuple[Limit, ...]
     baseline: Scenario | None
     files: Mapping[str, str]
+    allowed_share: float = DEFAULT_SHARE
+    notes: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ with it, each at its line, so that a person mends a file in one go.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from playground.checks import Check, read_check
 from playground.clock import from_iso
 from playground.controllers import BUILT_IN as CONTROLLERS
 from playground.controllers import Controller
+from playground.controllers.function import is_strategy, maker_of
 from playground.document import Document, DocumentError, Mistake, Place
 from playground.errors import PlaygroundError, closest
 from playground.expression import parse
@@ -40,6 +41,13 @@ from playground.scenario.entries import (
 )
 from playground.scenario.hashes import hashes_of
 from playground.scenario.parts import Disturbance, Event, Program, Replayed, Setup
+from playground.scenario.plant import (
+    ENVELOPE,
+    allowed_share,
+    doubted_outputs,
+    learned_plant,
+    wrong_directions,
+)
 from playground.signals import Signal, Signals, load_signals
 from playground.table import read_table
 
@@ -151,6 +159,8 @@ class Preparation:
             limits=limits,
             baseline=baseline,
             files=files,
+            allowed_share=self.allowed_share,
+            notes=self.notes,
         )
 
     def _wrong(self, place: Place, problem: str, fix: str = "") -> None:
@@ -174,14 +184,48 @@ class Preparation:
             extra = self._attempt(("signals",), load_signals, self._file(name))
             if extra is not None:
                 self._attempt(("signals",), _same_signals, plant, extra, name)
+        if plant is not None:
+            self._believe(plant)
         self.mistakes_of_plant = len(self.mistakes) > before
         return plant
+
+    def _believe(self, plant: Any) -> None:
+        """Finds out how far the plant may be believed."""
+        written = self.scenario.plant
+        entry = written if isinstance(written, Mapping) else {}
+        share = self._attempt(
+            ("plant", ENVELOPE), allowed_share, plant, entry.get(ENVELOPE)
+        )
+        self.allowed_share = 0.0 if share is None else share
+        self.doubted = doubted_outputs(plant)
+        wrong = wrong_directions(plant)
+        self.notes = tuple(f"the model is forced: {text}" for text in wrong)
+        if wrong and not entry.get("force", False):
+            self._wrong(
+                ("plant",),
+                f"the model answers against what its signals declare: "
+                f"{'; '.join(wrong)}.",
+                "look at the sign of that sensor and at the data, and learn it again; "
+                "or write force: true beside model (run --force-model)",
+            )
+
+    def _usable(self, place: Place, names: Iterable[str]) -> None:
+        """Refuses what depends on outputs that the plant cannot predict."""
+        for name in dict.fromkeys(names):
+            if name in self.doubted:
+                self._wrong(
+                    place,
+                    f"{name!r} is unusable: {self.doubted[name]}.",
+                    "leave it out, or learn the model from more or other data",
+                )
 
     def _plant(self) -> Any:
         place: Place = ("plant",)
         entry = self.scenario.plant
         if isinstance(entry, Mapping) and "model" in entry:
-            return self._attempt(place, self._learned, entry)
+            return self._attempt(place, learned_plant, entry, self.folder)
+        if isinstance(entry, Mapping):
+            entry = {key: given for key, given in entry.items() if key != ENVELOPE}
         found = self._attempt(place, one_key, entry)
         if found is None:
             return None
@@ -199,22 +243,6 @@ class Preparation:
             place=place,
             mistakes=self.mistakes,
         )
-
-    def _learned(self, entry: Mapping[str, Any]) -> Any:
-        from playground.plants.learned import LearnedPlant
-
-        for key in entry:
-            if key != "model":
-                raise PlaygroundError(
-                    f"unknown key {key!r} beside 'model'.", "write {model: folder}"
-                )
-        name = entry["model"]
-        if not isinstance(name, str):
-            raise PlaygroundError(
-                f"model: {name!r} is not the name of a folder.",
-                "write {model: models/NAME}",
-            )
-        return LearnedPlant(found(self.folder, name))
 
     def _controllers(self, signals: Signals) -> tuple[tuple[str, Controller], ...]:
         made: list[tuple[str, Controller]] = []
@@ -234,6 +262,8 @@ class Preparation:
                 "controller",
                 CONTROLLERS,
             )
+            if is_strategy(target):
+                target = self._attempt(place, maker_of, target)
             if target is None:
                 continue
             controller = build(
@@ -246,6 +276,7 @@ class Preparation:
             )
             if controller is None:
                 continue
+            self._usable(place, controller.measures)
             for command in controller.commands:
                 signal = self._attempt(place, signals.need, command)
                 if signal is not None and signal.role == "measurement":
@@ -423,12 +454,13 @@ class Preparation:
     def _events(self, signals: Signals) -> tuple[Event, ...]:
         made = []
         for number, entry in enumerate(self.scenario.events):
-            event = self._attempt(("events", number), self._event, entry, signals)
+            place: Place = ("events", number)
+            event = self._attempt(place, self._event, entry, signals, place)
             if event is not None:
                 made.append(event)
         return tuple(made)
 
-    def _event(self, entry: EventEntry, signals: Signals) -> Event:
+    def _event(self, entry: EventEntry, signals: Signals, place: Place) -> Event:
         if (entry.at is None) == (entry.when is None):
             raise PlaygroundError(
                 "an event needs either 'at' or 'when'.",
@@ -482,6 +514,7 @@ class Preparation:
             target = entry.fault.signal or entry.fault.topic or entry.fault.client or ""
             text = f"{action.kind} {target}".strip()
         when = parse(entry.when, signals) if entry.when is not None else None
+        self._usable(place, () if when is None else when.signals)
         if when is not None and when.sampled:
             raise PlaygroundError(
                 f"{entry.when!r}: 'rate' looks back in time, which an event cannot.",
@@ -547,6 +580,7 @@ class Preparation:
             check = self._attempt(place, read)
             if check is None:
                 continue
+            self._usable(place, check.signals)
             if check.name in names:
                 self._wrong(
                     place,
@@ -573,6 +607,7 @@ class Preparation:
                     f"two KPIs are called {kpi.name!r}.",
                     "rename one: {travel: {of: valve, as: valve_travel}}",
                 )
+            self._usable(place, kpi.signals)
             kpis[kpi.name] = kpi
         limits = []
         for number, text in enumerate(entries.limits):

@@ -31,11 +31,12 @@ from scipy.special import ndtri
 
 from playground import __version__
 from playground.cells import cells_of, changed, hashes, value_at
-from playground.checks import CheckResult, Verdict
+from playground.checks import CheckResult
 from playground.document import DocumentError
 from playground.errors import ExitCode, NotEnoughData, PlaygroundError, closest
 from playground.quantity import convert, split_quantity
 from playground.run import Result, key_of, run
+from playground.run.result import VERDICTS, RunVerdict
 from playground.scenario import Scenario, load_scenario
 from playground.scenario.entries import MonteCarloEntry
 from playground.scenario.hashes import hash_of_file
@@ -82,10 +83,10 @@ class Sweep:
     kept: int
 
     @property
-    def verdicts(self) -> dict[Verdict, int]:
+    def verdicts(self) -> dict[RunVerdict, int]:
         """How many runs came out how."""
         said = self.table.column("verdict").to_pylist()
-        return {v: said.count(v) for v in ("pass", "fail", "untested")}
+        return {v: said.count(v) for v in reversed(VERDICTS)}
 
     @property
     def exit_code(self) -> ExitCode:
@@ -93,7 +94,8 @@ class Sweep:
         verdicts = self.verdicts
         if verdicts["fail"]:
             return ExitCode.NOT_SO
-        return ExitCode.UNDECIDED if verdicts["untested"] else ExitCode.GOOD
+        undecided = verdicts["untested"] or verdicts["inconclusive"]
+        return ExitCode.UNDECIDED if undecided else ExitCode.GOOD
 
 
 def jobs_of(scenario: Scenario) -> list[Job]:
@@ -257,6 +259,7 @@ def _do(
         "run": job.run,
         "seed": result.seed,
         "verdict": result.verdict,
+        "doubts": "; ".join(result.doubts),
         "sha256": result.sha256,
         "messages": result.messages,
         "path": None if gone else f"{RUNS}/{job.number:06d}",

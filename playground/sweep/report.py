@@ -32,13 +32,19 @@ from bokeh.plotting import figure
 from playground.errors import PlaygroundError
 from playground.quantity import split_quantity
 from playground.report import whole_page
+from playground.run.result import VERDICTS
 
 REPORT = "sweep.html"
 MOST_LINES = 3000
 """So many runs are drawn as lines; the failed ones first."""
 MOST_ROWS = 200
 """So many runs are listed; the failed ones first."""
-_COLOURS = {"pass": "#1a7f37", "fail": "#b42318", "untested": "#9a6700"}
+_COLOURS = {
+    "pass": "#1a7f37",
+    "fail": "#b42318",
+    "untested": "#9a6700",
+    "inconclusive": "#6e7781",
+}
 _FAILED = "share of runs that failed"
 Row = Mapping[str, Any]
 
@@ -77,7 +83,7 @@ def render(rows: Sequence[Row], name: str, again: str) -> str:
         again: The command line that repeats it.
     """
     counts = {v: sum(row["verdict"] == v for row in rows) for v in _COLOURS}
-    verdict = next((v for v in ("fail", "untested") if counts[v]), "pass")
+    verdict = next((v for v in VERDICTS if counts[v]), "pass")
     models: dict[str, Any] = {"lines": _parallel(rows)}
     heat = _heat_map(rows)
     if heat is not None:
@@ -348,7 +354,7 @@ def _listed(rows: Sequence[Row]) -> str:
     margins = [name for name in _measured(rows) if name.startswith("margin.")]
     head = ["run", "cell", "seed", "verdict", "worst margin", "recording"]
     head[3:3] = [name.removeprefix("with.") for name in varied]
-    order = {"fail": 0, "untested": 1, "pass": 2}
+    order = {verdict: place for place, verdict in enumerate(VERDICTS)}
     lines = []
     for row in sorted(rows, key=lambda row: order[row["verdict"]])[:MOST_ROWS]:
         known = [(row[n], n) for n in margins if row[n] is not None]

@@ -166,8 +166,10 @@ class LearnedPlant:
                 scaled_u[:, -simulator.history :], scaled_y[:, -simulator.history :]
             )
         self._steps = 0
+        self._counted_from, self._outside = 0, 0
+        self._first_s: float | None = None
+        self._signals: dict[str, int] = {}
         self._pending: list[tuple[float, Array, Array]] = []
-        self.count_anew()
         self._last_u, self._scaled = scaled_u[:, -1], scaled_y[:, -1]
         self._spread: Array | None = np.zeros_like(self._scaled)
         self._answers = self._scaled[None]
@@ -249,8 +251,8 @@ class LearnedPlant:
         """Forgets the departures so far: the warm-up of a run is over."""
         self._account()
         self._counted_from, self._outside = self._steps, 0
-        self._first_s: float | None = None
-        self._signals: dict[str, int] = {}
+        self._first_s = None
+        self._signals = {}
 
     def half_widths(self) -> Array:
         """Returns half-widths of the 90 % intervals, runs × outputs, in units."""
