@@ -23,9 +23,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any
 
@@ -70,7 +72,13 @@ class In:
     difference: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class NameOfFile:
+    """Marks a parameter that names a file: beside the scenario, or else here."""
+
+
 SignalName = Annotated[str, NameOfSignal()]
+InputFile = Annotated[str, NameOfFile()]
 Duration = Annotated[float, Seconds()]
 
 
@@ -222,6 +230,8 @@ def _value(
     marker = _marker(hint)
     if isinstance(marker, NameOfSignal):
         return _name(written, signals)
+    if isinstance(marker, NameOfFile):
+        return _file(written, document)
     if isinstance(marker, Seconds):
         return seconds(written)
     if isinstance(marker, In):
@@ -241,6 +251,15 @@ def _value(
     if hint is MISSING or not _checkable(hint):
         return written
     return document.validate(hint, written, place)
+
+
+def _file(written: Any, document: Document) -> str:
+    if not isinstance(written, str):
+        raise PlaygroundError(
+            f"{written!r} is not the name of a file.", "write its name as text"
+        )
+    beside = Path(document.path).parent / written
+    return str(beside if beside.exists() else written)
 
 
 def _name(written: Any, signals: Signals | None) -> str:
@@ -270,7 +289,7 @@ def _marker(hint: Any) -> Any:
                 return marker
     if typing.get_origin(hint) is Annotated:
         for mark in typing.get_args(hint)[1:]:
-            if isinstance(mark, NameOfSignal | Seconds | InUnitOf | In):
+            if isinstance(mark, NameOfSignal | NameOfFile | Seconds | InUnitOf | In):
                 return mark
     return None
 
@@ -282,6 +301,21 @@ def _checkable(hint: Any) -> bool:
         hint in (str, int, float, bool, type(None))
         or typing.get_origin(hint) is typing.Literal
     )
+
+
+def name_of(part: Any) -> str:
+    """Returns the ``module:Name`` of a class or function; `load_class` reads it.
+
+    Raises:
+        PlaygroundError: It cannot be found by a name.
+    """
+    module, name = getattr(part, "__module__", None), getattr(part, "__qualname__", "")
+    if getattr(sys.modules.get(str(module)), name, None) is not part:
+        raise PlaygroundError(
+            f"{name or part!r} cannot be found again by a name, which a scenario needs.",
+            "define it at the top of a module, with def or class",
+        )
+    return f"{module}:{name}"
 
 
 def load_class(spec: str, what: str, built_in: Iterable[str]) -> Any:

@@ -20,8 +20,10 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 from unittest import mock
 
-from playground.bus import Bus, Will
+from playground.bus import Bus, LocalBus, Will
+from playground.clock import Phase, VirtualClock
 from playground.controllers import Controller
+from playground.controllers.process import Process, ProcessLoop
 from playground.errors import ConnectionFailed
 from playground.lockstep import ACK_TOPIC, TICK_TOPIC
 from playground.message import Message
@@ -351,7 +353,7 @@ class LockstepClient:
 
 
 def check_controller(
-    make: Callable[[], Controller],
+    make: Callable[[], Controller | Process],
     signals: Signals,
     *,
     steps: int = 300,
@@ -360,24 +362,29 @@ def check_controller(
     """Checks that a controller keeps the rules.
 
     Deterministic for a seed, no wall clock, only declared commands, numbers that
-    are finite, measurements left alone, picklable in mid-run.
+    are finite, measurements left alone, picklable in mid-run. One that goes its own
+    course (`playground.controllers.process.Process`) runs against measurements that
+    come every second, and need not be picklable.
 
     Args:
         make: Makes a new controller.
         signals: What it may measure and command.
-        steps: Number of decisions.
+        steps: Number of decisions, or seconds of a course.
         seed: Of the random measurements, and handed to the controller.
 
     Raises:
         AssertionError: A rule is broken.
     """
     controller = make()
-    assert controller.period_s > 0, f"period_s is {controller.period_s}"
     for name in (*controller.measures, *controller.commands):
         assert name in signals, f"there is no signal {name!r}"
     for name in controller.commands:
         role = signals[name].role
         assert role == "command", f"{name} is a {role}, not a command"
+    if isinstance(controller, Process):
+        _check_process(make, controller, signals, steps, seed)
+        return
+    assert controller.period_s > 0, f"period_s is {controller.period_s}"
     generator = random.Random(seed)
     values = [
         MappingProxyType(
@@ -396,19 +403,71 @@ def check_controller(
         controller.reset(seed=seed)
         first = decide(controller, 0)
     for number, commands in enumerate(first):
-        unknown = set(commands) - set(controller.commands)
+        declared = controller.commands or tuple(signals)
+        unknown = set(commands) - set(declared)
         assert not unknown, f"step {number}: commands not declared: {sorted(unknown)}"
         for name, value in commands.items():
             assert math.isfinite(value), f"step {number}: {name} is {value}"
     controller.reset(seed=seed)
     assert decide(controller, 0) == first, "after a reset it decides otherwise"
     other = make()
+    assert not isinstance(other, Process)
     other.reset(seed=seed)
     for number in range(steps // 2):
         other.step(number * other.period_s, values[number])
     copy = pickle.loads(pickle.dumps(other))
     rest = decide(copy, steps // 2)
     assert rest == first[steps // 2 :], "a copy made with pickle decides otherwise"
+
+
+def _check_process(
+    make: Callable[[], Controller | Process],
+    controller: Process,
+    signals: Signals,
+    steps: int,
+    seed: int,
+) -> None:
+    first = _course(controller, signals, steps, seed)
+    for time_s, name, value in first:
+        assert math.isfinite(value), f"at {time_s:g} s: {name} is {value}"
+    again = _course(controller, signals, steps, seed)
+    assert again == first, "after a reset it decides otherwise"
+    other = make()
+    assert isinstance(other, Process)
+    again = _course(other, signals, steps, seed)
+    assert again == first, "a new one of the same seed decides otherwise"
+
+
+def _course(
+    controller: Process, signals: Signals, steps: int, seed: int
+) -> list[tuple[float, str, float]]:
+    """Returns the commands that a process gives: when, which, what."""
+    clock = VirtualClock()
+    bus = LocalBus(clock)
+    generator = random.Random(seed)
+    given: list[tuple[float, str, float]] = []
+
+    def heard(message: Message) -> None:
+        if message.client == "controller":
+            given.extend(
+                (clock.now, name, value)
+                for name, value in signals.decode(message.topic, message.payload)
+                if signals[name].role == "command"
+            )
+
+    bus.observe(heard)
+    plant = bus.connect("plant")
+
+    def say() -> None:
+        for name in controller.measures:
+            signal = signals[name]
+            plant.publish(signal.topic, signal.encode(_draw(generator, signal)))
+
+    with _no_wall_clock():
+        ProcessLoop(controller, signals, bus, clock, seed=seed)
+        clock.every(1.0, say, phase=Phase.PUBLICATION)
+        clock.run(until=steps)
+    return given
 
 
 def random_inputs(signals: Signals, steps: int, seed: int) -> list[Mapping[str, float]]:

@@ -1,10 +1,17 @@
+import importlib.util
 import math
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from playground.bus import LocalBus
+from playground.clock import Phase, VirtualClock
+from playground.controllers.function import Course, is_strategy, maker_of
 from playground.controllers.pid import PID
+from playground.controllers.process import ProcessLoop
 from playground.controllers.schedule import Schedule
 from playground.controllers.thermostat import Thermostat
 from playground.controllers.weather_compensation import WeatherCompensation
@@ -14,6 +21,19 @@ from playground.parameters import build, parameters_of
 from playground.signals import Signal, Signals
 from playground.testing import check_controller
 
+
+def beside(name):
+    """Returns a module that lies beside this one."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(name, module)  # For pickle.
+    spec.loader.exec_module(module)
+    return module
+
+
+own_strategies = beside("own_strategies")
+HeatedTank = beside("heated_tank").HeatedTank
 SIGNALS = Signals(
     [
         Signal(name="t", topic="t", unit="degC", role="measurement"),
@@ -224,13 +244,13 @@ def test_reset_forgets_everything(make):
 # -- parameters as people write them
 
 
-def built(target, given):
+def built(target, given, signals=SIGNALS):
     mistakes = []
     document = Document.parse("a: 1", "x.yaml")
     made = build(
         target,
         given,
-        signals=SIGNALS,
+        signals=signals,
         document=document,
         place=("controllers", 0),
         mistakes=mistakes,
@@ -317,3 +337,135 @@ def test_the_parameters_of_a_class_are_listed_as_one_writes_them():
 )
 def test_the_shipped_controllers_keep_the_rules(make):
     check_controller(make, SIGNALS)
+
+
+# -- functions and generators ---------------------------------------------------
+
+
+TANK = HeatedTank().signals
+TOPIC = TANK["heater"].topic
+
+
+def strategy(name, **given):
+    return built(maker_of(getattr(own_strategies, name)), given, TANK)
+
+
+def test_a_plain_function_is_a_controller():
+    controller, wrong = strategy("two_point", below="40 degC", period="30s")
+    assert wrong == []
+    assert controller.measures == ("temp", "power")
+    assert controller.period_s == 30.0
+    assert controller.step(0.0, {"temp": 39.5}) == {"heater": 1.0}
+    assert controller.step(0.0, {"temp": 40.5}) == {"heater": 0.0}
+
+
+def test_a_function_says_in_the_scenario_what_it_sees_and_sets():
+    controller, wrong = strategy("two_point", measures=["temp"], commands=["heater"])
+    assert wrong == []
+    assert (controller.measures, controller.commands) == (("temp",), ("heater",))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"below": "5 bar"}, "'bar' does not convert to 'degC'"),
+        ({"bellow": "5 degC"}, "unknown parameter 'bellow'. Did you mean 'below'?"),
+        ({"measures": ["tmp"]}, "There is no signal 'tmp'. Did you mean 'temp'?"),
+        ({"measures": "temp"}, "'temp' is not a list of signals"),
+        ({"period": "5"}, "has no unit"),
+    ],
+)
+def test_wrong_parameters_of_a_function_are_named(given, said):
+    controller, wrong = strategy("two_point", **given)
+    assert controller is None
+    assert said in wrong[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("confused", "wants to set 'temp', which is none of its commands"),
+        ("speechless", "returned 1.0, which is not a mapping of commands"),
+    ],
+)
+def test_a_function_that_answers_nonsense_is_told_so(name, said):
+    controller, _ = strategy(name)
+    with pytest.raises(PlaygroundError) as error:
+        controller.step(0.0, {})
+    assert said in str(error.value)
+
+
+def test_a_function_that_makes_a_controller_is_not_one():
+    assert is_strategy(own_strategies.two_point)
+    assert is_strategy(own_strategies.pulses)
+    assert not is_strategy(thermostat)
+    assert not is_strategy(own_strategies.Pulses)
+
+
+def course(controller, temperatures, until):
+    clock = VirtualClock()
+    bus = LocalBus(clock)
+    said = []
+    bus.observe(
+        lambda m: said.append((clock.now, m.payload)) if m.topic == TOPIC else 0
+    )
+    plant = bus.connect("plant")
+    ProcessLoop(controller, TANK, bus, clock)
+    for time_s, value in temperatures:
+        at = clock.at(time_s, phase=Phase.PUBLICATION)
+        payload = TANK["temp"].encode(value)
+        at.callbacks.append(lambda _, p=payload: plant.publish(TANK["temp"].topic, p))
+    clock.run(until=until)
+    return [(time_s, TANK["heater"].decode(payload)) for time_s, payload in said]
+
+
+@pytest.mark.parametrize("kind", ["function", "class"])
+def test_a_strategy_may_have_a_timing_of_its_own(kind):
+    controller = own_strategies.Pulses(on_s=7.0)
+    if kind == "function":
+        controller, wrong = strategy("pulses", on="7s", measures=["temp"])
+        assert wrong == []
+    # It begins when it knows its measurement, and goes on when that is said again.
+    said = course(controller, [(3.0, 30.0), (20.0, 30.0), (30.0, 50.0)], 60.0)
+    assert said == [(3.0, 1.0), (10.0, 0.0), (20.0, 1.0), (27.0, 0.0)]
+
+
+def test_a_strategy_hears_of_what_it_may_not_set_or_see():
+    def wrong_set(env, plant):
+        plant.set(tmp=1.0)
+        yield env.timeout(1)
+
+    def wrong_get(env, plant):
+        plant["temperature"]
+        yield env.timeout(1)
+
+    for function, name in ((wrong_set, "'tmp'"), (wrong_get, "'temperature'")):
+        with pytest.raises(PlaygroundError, match=name):
+            course(Course(function, TANK, measures=["temp"]), [(0.0, 30.0)], 5.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        own_strategies.Pulses,
+        lambda: strategy("pulses", measures=["temp"])[0],
+        lambda: strategy("two_point")[0],
+    ],
+    ids=["class", "generator", "function"],
+)
+def test_strategies_of_ones_own_keep_the_rules(make):
+    check_controller(make, TANK)
+
+
+def test_a_strategy_that_forgets_nothing_breaks_the_rules():
+    class Forgetful(own_strategies.Pulses):
+        total = 0
+
+        def process(self, env, plant):
+            while True:
+                self.total += 1
+                plant.set(heater=self.total / 100)
+                yield env.timeout(10)
+
+    with pytest.raises(AssertionError, match="after a reset it decides otherwise"):
+        check_controller(Forgetful, TANK)

@@ -74,6 +74,91 @@ def test_a_shipped_scenario_has_the_same_log_in_memory_and_on_a_broker(
     assert lockstep.plain()["transport"] == "lockstep"
 
 
+@pytest.mark.slow
+@pytest.mark.broker
+@pytest.mark.parametrize("name", ["thermostat", "lost_messages"])
+def test_a_shipped_scenario_comes_out_the_same_in_real_time(name, url, tmp_path):
+    shipped = load_scenario(SHIPPED / f"{name}.yaml")
+    scenario = shipped.replace(duration="15min", warm_up="5min")
+    local = run(scenario, out=tmp_path / "local")
+    real = run(
+        scenario, out=tmp_path / "real", transport="realtime", broker=url, speed=120
+    )
+    assert real.transport == "realtime"
+    assert real.lateness_s is not None
+    # What a plant says on its own period does not depend on the wall clock.
+    assert real.messages == pytest.approx(local.messages, rel=0.02)
+    assert [check.name for check in real.checks] == [c.name for c in local.checks]
+    assert [check.verdict for check in real.checks] == [
+        check.verdict for check in local.checks
+    ]
+    for kpi, other in zip(real.kpis, local.kpis, strict=True):
+        wanted = None if other.value is None else pytest.approx(other.value, rel=0.1)
+        assert kpi.value == wanted, kpi.name
+
+
+# -- a strategy of one's own, on every transport --------------------------------
+
+STRATEGIES = {
+    "function": "own_strategies:two_point",
+    "generator": "own_strategies:pulses",
+    "class": "own_strategies:Pulses",
+}
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("transport", ["local", "lockstep", "realtime"])
+@pytest.mark.parametrize("written", ["yaml", "python"])
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_a_strategy_of_ones_own_runs_on_every_transport(
+    kind, written, transport, tmp_path, request
+):
+    import own_strategies
+
+    if written == "yaml":
+        controllers = [STRATEGIES[kind]]
+    else:
+        controllers = [getattr(own_strategies, STRATEGIES[kind].partition(":")[2])]
+    scenario = tank(
+        controllers=controllers,
+        checks=[{"eventually": "temp > 38.5 degC"}, {"never": "temp > 41 degC"}],
+    )
+    assert scenario.controllers == [STRATEGIES[kind]]
+    assert (
+        scenario.plain()
+        == tank(controllers=[STRATEGIES[kind]], checks=scenario.checks).plain()
+    )
+    more = {}
+    if transport != "local":
+        embedded = request.getfixturevalue("embedded")
+        more = {"transport": transport, "broker": embedded.url}
+    if transport == "realtime":
+        more["speed"] = 100
+    result = run(scenario, out=tmp_path / "out", **more)
+    assert result.verdict == "pass", "\n".join(result.lines())
+    said = [m.payload for m in log_of(result) if m.topic == "tank/heater/set"]
+    assert len(said) >= 2
+    assert set(said) <= {b"0", b"1", b"0.0", b"1.0"}
+
+
+def test_a_strategy_without_a_name_is_refused():
+    with pytest.raises(PlaygroundError, match="define it at the top of a module"):
+        tank(controllers=[lambda now, values: {"heater": 1.0}])
+
+
+def test_parameters_of_a_function_stand_around_it(tmp_path):
+    import own_strategies
+
+    def hottest(below):
+        scenario = tank(
+            controllers=[{own_strategies.two_point: {"below": below, "period": "1s"}}],
+            kpis={"use": [{"travel": {"of": "temp"}}]},
+        )
+        return run(scenario, out=tmp_path / below.split()[0]).kpis[0].value
+
+    assert hottest("38.2 degC") < hottest("39.9 degC")
+
+
 # -- links --------------------------------------------------------------------
 
 
