@@ -64,6 +64,8 @@ class VirtualClock(simpy.Environment):
         self.start_ns = start_ns
         self._stamped: SimTime = -1.0
         self._stamp_ns = 0
+        # A clock that waits for something before each event must be stepped.
+        self._may_skip = type(self).step is simpy.Environment.step
 
     def time_ns(self) -> int:
         """Returns the present instant, nanoseconds since 1970 UTC."""
@@ -89,6 +91,29 @@ class VirtualClock(simpy.Environment):
     def put(self, event: Event, time_s: float, phase: int) -> None:
         """Queues an event for exactly ``time_s``."""
         heappush(self._queue, (time_s, EventPriority(phase), next(self._eid), event))
+
+    def skip_to(self, time_ns: int, phase: int) -> bool:
+        """Goes on to an instant at once, if nothing is to happen before it.
+
+        As an event queued with `put` and waited for, without the queue, which takes
+        a third of the time of whoever has very many of them.
+
+        Args:
+            time_ns: Not in the past, nanoseconds since 1970 UTC.
+            phase: Of what is to happen then.
+
+        Returns:
+            Whether it is that instant now.
+        """
+        if not self._may_skip:
+            return False
+        time_s = (time_ns - self.start_ns) / 1e9
+        if self._queue:
+            next_s, next_phase, _, _ = self._queue[0]
+            if next_s < time_s or (next_s == time_s and next_phase <= phase):
+                return False
+        self._now = time_s
+        return True
 
     def every(
         self,

@@ -176,3 +176,19 @@ def test_waking_up_late_is_lateness(monkeypatch):
         clock.at(at)
     clock.run(until=clock.at(3.0))
     assert list(clock.lateness_s) == pytest.approx([0.02, 0.02, 0.01, 0.02])
+
+
+def test_a_clock_skips_to_an_instant_only_if_nobody_comes_before():
+    clock = VirtualClock(start_ns=0)
+    clock.at(5.0, phase=Phase.PLANT)
+    assert clock.skip_to(4 * 10**9, Phase.PLANT)
+    assert (clock.now, clock.time_ns()) == (4.0, 4 * 10**9)
+    # Of the same instant the lower phase is first; of the same phase who was there.
+    assert not clock.skip_to(5 * 10**9, Phase.PLANT)
+    assert not clock.skip_to(6 * 10**9, Phase.DISTURBANCE)
+    assert clock.now == 4.0
+    assert clock.skip_to(5 * 10**9, Phase.DISTURBANCE)
+
+
+def test_a_clock_that_waits_skips_nothing():
+    assert not RealtimeClock(0, speed=1000).skip_to(10**9, Phase.PLANT)

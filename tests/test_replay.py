@@ -619,6 +619,38 @@ def test_in_a_simulation_message_times_are_those_of_the_recording(tmp_path):
     assert heard == [m.time_ns for m in said]
 
 
+def test_in_a_simulation_everybody_has_his_turn_in_between(three):
+    clock = VirtualClock(start_ns=START)
+    bus = LocalBus(clock)
+    order = []
+    bus.observe(lambda m: order.append((clock.now, m.topic)) if m.topic else None)
+    Replayer(three, bus, control=False).process(clock)
+    clock.every(0.5, lambda: order.append((clock.now, "tick")))
+    clock.run(until=2.25)
+    assert order == [
+        (0, "tick"),
+        (0, "a"),
+        (0.5, "tick"),
+        (1, "tick"),
+        (1, "b"),
+        (1.5, "tick"),
+        (2, "tick"),
+    ]
+    assert clock.now == 2.25
+
+
+def test_in_a_simulation_an_end_is_kept_though_nobody_else_is_there(three):
+    clock = VirtualClock(start_ns=START)
+    bus = LocalBus(clock)
+    heard = []
+    bus.observe(lambda m: heard.append(m.topic) if m.topic else None)
+    Replayer(three, bus, control=False).process(clock)
+    clock.run(until=1.5)
+    assert (clock.now, heard) == (1.5, ["a", "b"])
+    clock.run()
+    assert (clock.now, heard) == (3, ["a", "b", "c"])
+
+
 def test_in_a_simulation_commands_wake_it(three):
     clock = VirtualClock(start_ns=START)
     bus = LocalBus(clock)

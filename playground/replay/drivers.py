@@ -9,7 +9,6 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Generator
-from heapq import heappush
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simpy.events import Event, EventPriority
@@ -61,7 +60,7 @@ class Simulated:
     """Drives a replay by the events of a simulation.
 
     One event that puts itself back costs a third of a process with a fresh
-    event per message.
+    event per message; and where nobody else has anything to do, none is needed.
     """
 
     def __init__(
@@ -80,8 +79,7 @@ class Simulated:
         self._start_ns = clock.start_ns
         self._callbacks: list[Callable[[Any], None]] = [self._go_on]
         # What is needed for each message, and is the same for all.
-        self._send = play.send
-        self._queue, self._event_ids = clock._queue, clock._eid  # noqa: SLF001
+        self._send, self._skip_to = play.send, clock.skip_to
         self._alarm = self._new_alarm()
         self.wake()
 
@@ -104,7 +102,11 @@ class Simulated:
         self._alarm.callbacks = self._callbacks
         self._clock.put(self._alarm, time_s, self._phase)
 
-    def _go_on(self, alarm: Event) -> None:
+    def skip_to(self, time_ns: int) -> bool:
+        """Says whether it is an instant at once, because nobody comes before it."""
+        return self._skip_to(time_ns, self._phase)
+
+    def _go_on(self, _: Event) -> None:
         try:
             # A generator that has not begun takes None and nothing else.
             until_ns = self._send(None)
@@ -114,7 +116,4 @@ class Simulated:
             self.end.succeed(self._replayer.report(took_ns))
             return
         if until_ns is not None:
-            # As `_put`, without its two calls.
-            alarm.callbacks = self._callbacks
-            time_s = (until_ns - self._start_ns) / 1e9
-            heappush(self._queue, (time_s, self._phase, next(self._event_ids), alarm))
+            self._put((until_ns - self._start_ns) / 1e9)

@@ -154,6 +154,7 @@ class Replayer:
         self._progress = _Progress(position_ns=self.selection.start_ns)
         self._now_ns: Callable[[], int] = self._timer.now_ns
         self._is_wall = False
+        self._skip_to: Callable[[int], bool] = lambda _: False
         self._pace = Pace(self.speed, session_ns=self.selection.start_ns, clock_ns=0)
         self._explicit_end = end_ns
         self._last_ns = self._end_of(recording)
@@ -295,6 +296,7 @@ class Replayer:
         """
         self._now_ns = clock.time_ns
         self._simulated = Simulated(self, self._play(), clock, phase)
+        self._skip_to = self._simulated.skip_to
         return self._simulated.end
 
     def report(self, took_ns: int) -> ReplayReport:
@@ -353,7 +355,7 @@ class Replayer:
         """Plays to the end of a pass; returns the instant of a seek, if one came."""
         progress, commands = self._progress, self._commands
         now, due, publish = self._now_ns, self._pace.due_ns, self.target.publish
-        is_wall = self._is_wall
+        is_wall, skip_to = self._is_wall, self._skip_to
         # In a simulation the clock stands while nobody waits for it.
         reached_ns = now()
         for message in self.selection.messages(position_ns):
@@ -363,7 +365,11 @@ class Replayer:
                 reached_ns = now()
             if due_ns > reached_ns or commands or progress.paused:
                 progress.next = message
-                if commands or progress.paused or (yield due_ns) or commands:
+                if (
+                    commands
+                    or progress.paused
+                    or (not skip_to(due_ns) and ((yield due_ns) or commands))
+                ):
                     yield from self._until(time_ns)
                     if progress.stopped or progress.sought_ns is not None:
                         return progress.take_sought()
