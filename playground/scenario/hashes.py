@@ -21,7 +21,7 @@ from playground.scenario.entries import Scenario, found, script_of, workplace
 
 MODULE = "module "
 """Before the name of a module, where others have the name of a file."""
-_KEYS = ("table", "recording", "model")
+_KEYS = ("table", "recording", "model", "signals")
 _SECTIONS = ("plant", "controllers", "disturbances", "kpis")
 _SPEC = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")
 
