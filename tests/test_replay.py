@@ -551,31 +551,47 @@ actions = st.one_of(
 )
 
 
-@SLOW_FILES
+@settings(parent=SLOW_FILES, max_examples=150)
 @given(
     drawn=sessions,
-    orders=st.lists(st.tuples(st.integers(0, 60), actions), max_size=12),
+    orders=st.lists(st.tuples(st.integers(0, 90), actions), max_size=16),
+    loop=st.integers(1, 4),
+    rest_s=st.none() | st.floats(0.001, 2.0),
 )
-def test_between_two_seeks_order_is_kept_nothing_twice_nothing_missing(
-    tmp_path, drawn, orders
+def test_whatever_is_asked_order_is_kept_nothing_twice_nothing_missing(
+    tmp_path, drawn, orders, loop, rest_s
 ):
     messages = [
         m._replace(payload=str(number).encode(), retain=False)
         for number, m in enumerate(make_session(drawn))
     ]
+    count, first_ns = len(messages), messages[0].time_ns
     recording = record(tmp_path / "r.parquet", messages)
+    end_ns = None if rest_s is None else messages[-1].time_ns + round(rest_s * 1e9)
     timer = FakeTimer()
     listener = Listener(timer)
-    replayer = Replayer(recording, listener.bus, timer=timer)
-    runs: list[list[int]] = [[]]
+    replayer = Replayer(recording, listener.bus, timer=timer, loop=loop, end_ns=end_ns)
+    # Per seek what was played after it, and with what it had to begin: None where
+    # only the replayer knows the place.
+    runs: list[tuple[int | None, list[int]]] = [(0, [])]
     listener.bus.observe(
-        lambda m: runs[-1].append(int(m.payload)) if m.kind == "publish" else None
+        lambda m: runs[-1][1].append(int(m.payload)) if m.kind == "publish" else None
     )
 
+    def first_from(place_s):
+        last_ns = messages[-1].time_ns if end_ns is None else end_ns
+        place_ns = min(max(first_ns + round(place_s * 1e9), first_ns), last_ns)
+        later = (i for i, m in enumerate(messages) if m.time_ns >= place_ns)
+        # After the last one the next pass begins.
+        return next(later, 0)
+
     def act(name, number):
-        if name in ("seek", "skip"):
-            replayer.seek(number, relative=name == "skip")
-            runs.append([])
+        if name == "seek":
+            replayer.seek(number)
+            runs.append((first_from(number), []))
+        elif name == "skip":
+            replayer.seek(number, relative=True)
+            runs.append((None, []))
         elif name == "speed":
             replayer.set_speed(number)
         else:
@@ -586,11 +602,22 @@ def test_between_two_seeks_order_is_kept_nothing_twice_nothing_missing(
         for tenth, (name, number) in sorted(orders, key=lambda order: order[0])
     ]
     timer.commands.append((10**6 * S, replayer.resume))
-    replayer.run()
-    for run in runs:
-        assert run == list(range(run[0], run[0] + len(run))) if run else True
-    assert runs[-1] == list(range(len(messages)))[len(messages) - len(runs[-1]) :]
-    assert runs[-1]
+    report = replayer.run()
+    turns = 0
+    for begin, run in runs:
+        for before, after in itertools.pairwise(run):
+            # In order, without a gap; after the last the first, in the next pass.
+            assert after == (before + 1) % count
+            turns += after == 0
+        if run and begin is not None:
+            assert run[0] == begin
+    assert report.passes == loop
+    assert report.messages == sum(len(run) for _, run in runs)
+    assert turns <= loop - 1
+    if len(runs) == 1:
+        assert runs[0][1] == list(range(count)) * loop
+    # It ends with the last message, if not with a seek behind it.
+    assert not runs[-1][1] or runs[-1][1][-1] == count - 1
 
 
 # In a simulation
