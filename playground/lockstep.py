@@ -100,8 +100,10 @@ class LockstepBus(LocalBus):
         self._closed = False
         self._started = False
         self._link: Connection = broker.connect("playground-run", self._inbox.put)
-        # A connection that gathers what is said wants to be told when it is enough.
+        # A connection that gathers what is said wants to be told when it is enough,
+        # and one without a thread of its own when to listen.
         self._push: Callable[[], object] = getattr(self._link, "push", lambda: None)
+        self._receive = getattr(self._link, "receive", None)
         self._link.subscribe("#", qos=2)
         self._begin()
         # A client that is still connecting would miss what is said first.
@@ -234,7 +236,7 @@ class LockstepBus(LocalBus):
         give_up = time.monotonic() + wait_s
         while not done():
             try:
-                message = self._inbox.get(timeout=max(0.0, give_up - time.monotonic()))
+                message = self._next_message(max(0.0, give_up - time.monotonic()))
             except queue.Empty:
                 text = (
                     f"At {self.clock.now:g} s of the run {whom} did not answer "
@@ -252,6 +254,16 @@ class LockstepBus(LocalBus):
             self._take(message)
             # What was said in answer must not wait for us.
             self._push()
+
+    def _next_message(self, timeout_s: float) -> Message:
+        """Returns what the broker sent next; raises `queue.Empty` if it did not."""
+        if self._receive is None:
+            return self._inbox.get(timeout=timeout_s)
+        give_up = time.monotonic() + timeout_s
+        while self._inbox.empty():
+            if not self._receive(max(0.0, give_up - time.monotonic())):
+                raise queue.Empty
+        return self._inbox.get()
 
     def _take(self, message: Message) -> None:
         topic = message.topic

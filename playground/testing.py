@@ -27,7 +27,7 @@ from playground.controllers.process import Process, ProcessLoop
 from playground.errors import ConnectionFailed
 from playground.lockstep import ACK_TOPIC, TICK_TOPIC
 from playground.message import Message
-from playground.mqtt import MqttBus
+from playground.mqtt import Dialogue, MqttBus, MqttConnection
 from playground.plants import Plant
 from playground.signals import Signal, Signals
 
@@ -300,7 +300,11 @@ class LockstepClient:
         self._heard: list[Message] = []
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         bus = MqttBus(url, password=password)
-        self._connection = bus.connect(client_id, self._inbox.put)
+        self._connection: MqttConnection | Dialogue
+        if bus.url.is_websocket:
+            self._connection = bus.connect(client_id, self._inbox.put)
+        else:
+            self._connection = bus.converse(client_id, self._inbox.put)
         for topic_filter in (TICK_TOPIC, *filters):
             self._connection.subscribe(topic_filter)
 
@@ -322,7 +326,7 @@ class LockstepClient:
         try:
             while True:
                 try:
-                    message = self._inbox.get(timeout=patience_s)
+                    message = self._next_message(patience_s)
                 except queue.Empty:
                     raise ConnectionFailed(
                         f"Client {self.client_id!r} heard no tick on {TICK_TOPIC} for "
@@ -335,6 +339,15 @@ class LockstepClient:
                     return
         finally:
             self._connection.disconnect()
+
+    def _next_message(self, patience_s: float) -> Message:
+        connection = self._connection
+        if isinstance(connection, Dialogue):
+            while self._inbox.empty():
+                if not connection.receive(patience_s):
+                    break
+            patience_s = 0.0
+        return self._inbox.get(timeout=patience_s)
 
     def _take_turn(self, tick: dict[str, Any]) -> bool:
         if tick.get("end"):

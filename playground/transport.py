@@ -139,7 +139,7 @@ def _broker(url: str | None, observer: OnMessage | None = None) -> Iterator[str]
 
 
 class _SwiftBus:
-    """A broker whose clients send what they say in one go, where it speaks TCP."""
+    """A broker whose clients speak and hear in one thread, where it speaks TCP."""
 
     def __init__(self, url: str) -> None:
         self._bus = MqttBus(url, retain_as_published=True)
@@ -154,7 +154,7 @@ class _SwiftBus:
     ) -> Connection:
         if will is not None or not clean or self._bus.url.is_websocket:
             return self._bus.connect(client_id, on_message, will=will, clean=clean)
-        return self._bus.send(client_id, on_message)
+        return self._bus.converse(client_id, on_message)
 
 
 class RealtimeBus:

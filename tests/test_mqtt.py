@@ -543,6 +543,24 @@ def tls_mosquitto(certificates, tmp_path):
         process.wait(5)
 
 
+def test_one_thread_speaks_and_hears_over_an_encrypted_connection(
+    certificates, tls_mosquitto
+):
+    tls = Tls(ca_file=certificates / "ca.pem")
+    port = tls_mosquitto()
+    got: list[Message] = []
+    dialogue = MqttBus(f"mqtts://127.0.0.1:{port}", tls=tls).converse("a", got.append)
+    dialogue.subscribe("t", qos=1)
+    payloads = [b"%d" % number * 20_000 for number in range(50)]
+    for payload in payloads:
+        dialogue.publish("t", payload, qos=1)
+    dialogue.flush()
+    while len(got) < len(payloads) and dialogue.receive(10.0):
+        pass
+    dialogue.disconnect()
+    assert [message.payload for message in got] == payloads
+
+
 def test_encrypted_connections_work_over_tcp_and_websocket(
     certificates, tls_mosquitto, eventually
 ):

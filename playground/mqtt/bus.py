@@ -12,6 +12,7 @@ from playground.errors import ConnectionFailed, PlaygroundError
 from playground.mqtt import failures
 from playground.mqtt.backlog import OnBehind
 from playground.mqtt.connection import MqttConnection
+from playground.mqtt.dialogue import Dialogue
 from playground.mqtt.receiver import OnMessages, Receiver
 from playground.mqtt.sender import Sender
 from playground.mqtt.url import BrokerUrl, Tls, find_password
@@ -19,7 +20,7 @@ from playground.mqtt.url import BrokerUrl, Tls, find_password
 ProtocolName = Literal["5", "3.1.1"]
 Dispatch = Callable[[Callable[[], object]], object]
 
-_Client = TypeVar("_Client", MqttConnection, Receiver, Sender)
+_Client = TypeVar("_Client", MqttConnection, Receiver, Sender, Dialogue)
 _logger = logging.getLogger(__name__)
 
 
@@ -173,6 +174,24 @@ class MqttBus:
             raise ValueError("a Sender does not speak WebSocket; use connect()")
         return self._negotiated(
             lambda protocol: Sender(self, client_id, on_message, protocol=protocol)
+        )
+
+    def converse(self, client_id: str, on_message: OnMessage | None = None) -> Dialogue:
+        """Opens a connection that speaks and listens in the caller's thread.
+
+        Once lost it stays so; see `Dialogue`.
+
+        Args:
+            client_id: As of `connect`.
+            on_message: As of `connect`; called within `Dialogue.receive`.
+
+        Raises:
+            ConnectionFailed: The broker cannot be reached or refuses us.
+        """
+        if self.url.is_websocket:
+            raise ValueError("a Dialogue does not speak WebSocket; use connect()")
+        return self._negotiated(
+            lambda protocol: Dialogue(self, client_id, on_message, protocol=protocol)
         )
 
     def _negotiated(self, make: Callable[[ProtocolName], _Client]) -> _Client:

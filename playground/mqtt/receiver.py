@@ -93,6 +93,7 @@ class Receiver:
         self.failure: Exception | None = None
         self._bus = bus
         self._version = _VERSIONS[protocol]
+        self._keep_alive_s = bus.keep_alive_s
         self._on_messages = on_messages
         self._on_lost = on_lost
         self._on_back = on_back
@@ -246,7 +247,7 @@ class Receiver:
             client_id=self.client_id,
             version=self._version,
             clean_start=clean,
-            keep_alive=bus.keep_alive_s,
+            keep_alive=self._keep_alive_s,
             username=user,
             password=None if None in (user, password) else str(password).encode(),
             properties=properties,
@@ -389,7 +390,7 @@ class Receiver:
         connection = self._socket
         assert connection is not None
         tls = connection if isinstance(connection, ssl.SSLSocket) else None
-        keep_alive_s = self._bus.keep_alive_s or _FOREVER
+        keep_alive_s = self._keep_alive_s or _FOREVER
         unsent = b""
         said_at = heard_at = time.monotonic()
         backlog, time_ns = self._backlog, self._time_ns

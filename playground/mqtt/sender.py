@@ -194,8 +194,11 @@ class Sender(Receiver):
                 raise self._lost()
             if self._is_settled():
                 return
-            left = len(self._in_flight)
-        raise ConnectionFailed(
+        raise self._not_taken(timeout_s)
+
+    def _not_taken(self, timeout_s: float) -> ConnectionFailed:
+        left = len(self._in_flight)
+        return ConnectionFailed(
             f"{self._bus.url} did not take everything within {timeout_s:g} s"
             + (f"; {left} messages are not acknowledged." if left else "."),
             "is the broker overloaded, or the connection lost?",

@@ -189,8 +189,10 @@ def find_password(
     try:
         first_line = password_file.read_text("utf-8").partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
+        # A decoder's text would show what stands there.
+        why = (error.strerror or error) if isinstance(error, OSError) else "no UTF-8"
         raise PlaygroundError(
-            f"The password file {str(password_file)!r} cannot be read: {error}.",
+            f"The password file {str(password_file)!r} cannot be read: {why}.",
             "check its name and its permissions",
         ) from error
     if not first_line:
