@@ -20,6 +20,8 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 from unittest import mock
 
+import numpy as np
+
 from playground.bus import Bus, LocalBus, Will
 from playground.clock import Phase, VirtualClock
 from playground.controllers import Controller
@@ -29,16 +31,20 @@ from playground.lockstep import ACK_TOPIC, TICK_TOPIC
 from playground.message import Message
 from playground.mqtt import Dialogue, MqttBus, MqttConnection
 from playground.plants import Plant
+from playground.plants.batch import batched
 from playground.signals import Signal, Signals
 
 Trajectory = list[Mapping[str, float]]
+RUNS, BATCH_STEPS = 3, 60
+"""Size of the batch that `check_plant` compares with single runs."""
 
 
 def check_plant(make: Callable[[], Plant], *, steps: int = 300, seed: int = 0) -> None:
     """Checks that a plant keeps the rules.
 
     Deterministic for a seed, no wall clock, only and all declared signals, finite
-    values, inputs left alone, picklable in mid-run, and back to a snapshot.
+    values, inputs left alone, picklable in mid-run, back to a snapshot, and many runs
+    in a batch (`playground.plants.batch`) equal to so many single ones.
 
     Args:
         make: Makes a new plant.
@@ -59,6 +65,28 @@ def check_plant(make: Callable[[], Plant], *, steps: int = 300, seed: int = 0) -
     _same(first, again, "after another reset with the same seed")
     _same(first, _trajectory(make(), inputs, seed), "in a new plant of the same seed")
     _check_continues(plant, inputs, seed, first)
+    _check_batch(make, seed, min(steps, BATCH_STEPS))
+
+
+def _check_batch(make: Callable[[], Plant], seed: int, steps: int) -> None:
+    batch, single = batched(make()), make()
+    drawn = [random_inputs(single.signals, steps, seed + run) for run in range(RUNS)]
+    said = [batch.reset_batch(RUNS, seed=seed)]
+    for number in range(steps):
+        told = [[run[number][name] for name in batch.inputs] for run in drawn]
+        now = (number + 1) * batch.period_s
+        said.append(batch.step_batch(now, np.array(told, dtype=np.float64)))
+    for run in range(RUNS):
+        alone = _trajectory(single, drawn[run], seed + run)
+        for number, (expected, rows) in enumerate(zip(alone, said, strict=True)):
+            for name, value in zip(batch.outputs, rows[run].tolist(), strict=True):
+                # Sums of many runs may round otherwise than those of one.
+                assert math.isclose(
+                    value, expected[name], rel_tol=1e-6, abs_tol=1e-6
+                ), (
+                    f"run {run} of a batch, step {number}: {name} is {value!r}, alone "
+                    f"it is {expected[name]!r}"
+                )
 
 
 def _check_names(plant: Plant, trajectory: Trajectory) -> None:

@@ -18,6 +18,11 @@ from playground.signals import Signals
 class Plant(Protocol):
     """What every plant offers: physical, learned or replayed.
 
+    `playground.plants.batch.batched` gives each of them ``reset_batch`` and
+    ``step_batch`` for many runs at once: its own, or a loop over snapshots. A plant
+    made from data may also say where it must not be believed
+    (`playground.plants.departures.Enclosed`).
+
     Attributes:
         signals: Commands and disturbances are its inputs, measurements its
             outputs; also how they travel on the bus.
