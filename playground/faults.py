@@ -17,9 +17,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
-from playground.bus import Bus, Connection, LocalBus, OnMessage, Will
+from playground.bus import Bus, Connection, LocalBus, LocalConnection, OnMessage, Will
 from playground.clock import Phase, VirtualClock
 from playground.document import DurationText
 from playground.errors import PlaygroundError, closest
@@ -237,6 +237,24 @@ def _number(entry: FaultEntry, signal: Signal | None) -> float | None:
     return 2 * signal.range[1] - signal.range[0]
 
 
+class Struck(Protocol):
+    """A client that can be cut off.
+
+    Attributes:
+        client_id: By which faults know it.
+    """
+
+    client_id: str
+
+    def cut(self, kind: str) -> None:
+        """Cuts it off, as a fault of this kind does."""
+        ...
+
+    def mend(self) -> None:
+        """Lets it come back."""
+        ...
+
+
 class FaultyBus:
     """A bus on which faults can begin.
 
@@ -250,7 +268,10 @@ class FaultyBus:
         self.bus = bus
         self.clock = clock
         self.seed = seed
-        self.connections: list[FaultyConnection] = []
+        self.connections: list[Struck] = []
+        """All that can be cut off."""
+        self.speeches: dict[str, Speech] = {}
+        """What each client says, by client id."""
         self.active: list[_Active] = []
         self._begun = 0
 
@@ -268,6 +289,25 @@ class FaultyBus:
         self.connections.append(connection)
         return connection
 
+    def speech(self, client_id: str, send: Callable[..., object]) -> Speech:
+        """Returns the way of what a client says; one of the same client id ends."""
+        speech = self.speeches[client_id] = Speech(self, send)
+        return speech
+
+    def through(self, connection: LocalConnection) -> Callable[..., None]:
+        """Returns what a connection that was not made here is to publish with."""
+
+        def send(topic: str, payload: bytes, **flags: Any) -> None:
+            # What was late may find its sender gone.
+            if connection.connected:
+                connection.publish(topic, payload, **flags)
+
+        return self.speech(connection.client_id, send).say
+
+    def speaker(self, connection: Connection) -> Connection:
+        """Returns a connection whose words faults alter but which none cuts off."""
+        return _Speaker(connection, self)
+
     def begin(self, fault: Fault) -> None:
         """Lets a fault begin now; it ends by itself."""
         self._begun += 1
@@ -278,8 +318,8 @@ class FaultyBus:
                 self._strike(fault)
             return
         active = _Active(fault, chance, self.clock.now)
-        for connection in self.connections:
-            active.remember(connection.last)
+        for speech in self.speeches.values():
+            active.remember(speech.last)
         self.active.append(active)
         self._after(fault.duration_s, functools.partial(self._end, active))
 
@@ -313,9 +353,10 @@ class FaultyBus:
         if isinstance(self.bus, LocalBus):
             self.bus.retained.clear()
             return
-        topics = {t: c for c in self.connections for t in c.retained}
-        for topic, connection in topics.items():
-            connection.inner.publish(topic, b"", retain=True)
+        # To clear them is nobody's word, so no fault may touch it.
+        topics = {t: each for each in self.speeches.values() for t in each.retained}
+        for topic, speech in topics.items():
+            speech.send(topic, b"", qos=0, retain=True, properties=None)
 
     def _after(self, duration_s: float | None, action: Callable[[], object]) -> None:
         if duration_s is None:
@@ -342,6 +383,71 @@ def call_at(
     callbacks.append(call)
 
 
+class Speech:
+    """What one client says, on its way through the faults.
+
+    Args:
+        bus: Where faults are active.
+        send: Takes what they leave of it.
+    """
+
+    def __init__(self, bus: FaultyBus, send: Callable[..., object]) -> None:
+        self.last: dict[str, bytes] = {}
+        """Last payload it published on each topic."""
+        self.retained: set[str] = set()
+        self._bus = bus
+        self.send = send
+
+    def say(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        properties: str | None = None,
+    ) -> None:
+        """Publishes what the faults leave of it."""
+        self.last[topic] = payload
+        if retain:
+            self.retained.add(topic)
+        altered: bytes | None = payload
+        delays_s = [0.0]
+        for active in self._bus.active:
+            if active.fault.topic is None or not matches(active.fault.topic, topic):
+                continue
+            if active.fault.kind in MESSAGE_FAULTS:
+                altered, delays_s = active.carry(altered, delays_s)
+            else:
+                altered = active.alter(altered, self._bus.clock.now)
+            if altered is None:
+                return
+        for delay_s in delays_s:
+            send = functools.partial(
+                self.send,
+                topic,
+                altered or b"",
+                qos=qos,
+                retain=retain,
+                properties=properties,
+            )
+            if delay_s:
+                self._bus.later(delay_s, send)
+            else:
+                send()
+
+
+class _Speaker:
+    """A connection made elsewhere; what is said here goes through the faults."""
+
+    def __init__(self, connection: Connection, bus: FaultyBus) -> None:
+        self.client_id = connection.client_id
+        self.subscribe = connection.subscribe
+        self.unsubscribe = connection.unsubscribe
+        self.disconnect = connection.disconnect
+        self.publish = bus.speech(connection.client_id, connection.publish).say
+
+
 class FaultyConnection:
     """One client's end of a `FaultyBus`."""
 
@@ -355,9 +461,7 @@ class FaultyConnection:
         clean: bool,
     ) -> None:
         self.client_id = client_id
-        self.last: dict[str, bytes] = {}
-        """Last payload it published on each topic."""
-        self.retained: set[str] = set()
+        self.speech = bus.speech(client_id, self._send)
         self._bus = bus
         self._will = will
         self._clean = clean
@@ -385,33 +489,7 @@ class FaultyConnection:
         properties: str | None = None,
     ) -> None:
         """Publishes what the faults leave of it."""
-        self.last[topic] = payload
-        if retain:
-            self.retained.add(topic)
-        altered: bytes | None = payload
-        delays_s = [0.0]
-        for active in self._bus.active:
-            if active.fault.topic is None or not matches(active.fault.topic, topic):
-                continue
-            if active.fault.kind in MESSAGE_FAULTS:
-                altered, delays_s = active.carry(altered, delays_s)
-            else:
-                altered = active.alter(altered, self._bus.clock.now)
-            if altered is None:
-                return
-        for delay_s in delays_s:
-            send = functools.partial(
-                self._send,
-                topic,
-                altered or b"",
-                qos=qos,
-                retain=retain,
-                properties=properties,
-            )
-            if delay_s:
-                self._bus.later(delay_s, send)
-            else:
-                send()
+        self.speech.say(topic, payload, qos=qos, retain=retain, properties=properties)
 
     def _send(self, topic: str, payload: bytes, **flags: Any) -> None:
         if not self._cut:

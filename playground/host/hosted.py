@@ -44,7 +44,7 @@ from playground.host.frames import (
     Action,
     Channel,
 )
-from playground.host.session import Session
+from playground.host.session import Session, Through
 from playground.link import Link, ways
 
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -89,6 +89,8 @@ class Hosted:
         grace_s: Virtual seconds it has to end when it is asked to.
         link: What its connections go through; it carries bytes as TCP does, so
             what is lost on it arrives after `Link.retry_s`.
+        through: Returns what each of its connections publishes with, in place of
+            their own `publish`; faults of a run stand there.
         on_line: Is called with each line that it prints.
         on_finding: Is called with each finding as it is made.
 
@@ -120,6 +122,7 @@ class Hosted:
         start_s: float | None = None,
         grace_s: float = 10.0,
         link: Link | None = None,
+        through: Through | None = None,
         on_line: Callable[[Line], object] | None = None,
         on_finding: Callable[[Finding], object] | None = None,
     ) -> None:
@@ -144,6 +147,7 @@ class Hosted:
         self.watchdog_s = watchdog_s
         self.grace_s = grace_s
         self.link = link
+        self.through = through
         self.on_line = on_line
         self.on_finding = on_finding
         self.output: list[Line] = []
@@ -239,13 +243,20 @@ class Hosted:
         self._asked = True
         self._post(SIGNAL, int(signal.Signals[name]))
 
-    def link_down(self) -> None:
-        """Cuts all its connections; new ones are refused until `link_up`."""
+    def link_down(self, *, wills: bool = True) -> None:
+        """Cuts all its connections; new ones are refused until `link_up`.
+
+        Args:
+            wills: The broker, which is still there, publishes its wills.
+        """
         self.reachable = False
         lines, self._lines = self._lines, {}
         for number, line in lines.items():
             self._post(HUNG_UP, number)
-            line.session.lost()
+            if wills:
+                line.session.lost()
+            else:
+                line.session.forgotten()
 
     def link_up(self) -> None:
         """Lets it connect again."""
@@ -378,6 +389,7 @@ class Hosted:
             hang_up=hang_up,
             found=found,
             connected=lambda client_id: self.clients.setdefault(client_id),
+            through=self.through,
         )
         self._lines[number] = _Line(session, up)
         # There and back, before it counts as connected.

@@ -65,6 +65,10 @@ _REFUSED_ID = 0x02
 """3.1.1: identifier rejected."""
 
 
+Through = Callable[[LocalConnection], Callable[..., None]]
+"""Returns what a connection publishes with."""
+
+
 class _Kept:
     """What a session keeps while its client is away [MQTT-3.1.2-5]."""
 
@@ -114,6 +118,8 @@ class Session:
         hang_up: Closes the connection from our side.
         found: Takes a kind and a text, for findings.
         connected: Takes the client id once it is known.
+        through: Returns what a connection publishes with, in place of its own
+            `publish`; faults of a run stand there.
     """
 
     def __init__(
@@ -125,6 +131,7 @@ class Session:
         hang_up: Callable[[], object],
         found: Callable[[str, str], object],
         connected: Callable[[str], object] = lambda client_id: None,
+        through: Through | None = None,
     ) -> None:
         self.bus = bus
         self.clock = clock
@@ -133,6 +140,7 @@ class Session:
         self._hang_up = hang_up
         self._found = found
         self._connected = connected
+        self._through = through
         self._reader = PacketReader()
         self._aliases = TopicAliases(maximum=GRANTED_ALIASES)
         self._connection: LocalConnection | None = None
@@ -161,6 +169,10 @@ class Session:
                 self._take(packet)
         except MalformedPacket as error:
             self._refuse(data, error)
+
+    def forgotten(self) -> None:
+        """The broker is gone; nobody is left who would publish a will."""
+        self._close(will=False)
 
     def lost(self) -> None:
         """The client is gone without a goodbye: its will is published."""
@@ -291,6 +303,8 @@ class Session:
             client_id, self._deliver, will=_will(packet), clean=not resume
         )
         connection.on_takeover = self._taken_over
+        through = self._through
+        self._say = connection.publish if through is None else through(connection)
         self._connection = connection
         if resume:
             assert earlier is not None
@@ -378,8 +392,6 @@ class Session:
                 self._refuse(b"\x10", error)
                 return
         properties = packet.properties
-        connection = self._connection
-        assert connection is not None
         number = packet.packet_id
         new = True
         if packet.qos == 2:
@@ -387,7 +399,7 @@ class Session:
             new = number not in self._kept.received
             self._kept.received.add(number)
         if new:
-            connection.publish(
+            self._say(
                 packet.topic,
                 packet.payload,
                 qos=packet.qos,

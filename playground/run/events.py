@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,6 @@ class Events:
         bus: Where conditions are observed.
         clock: Of the run.
         faulty: Where faults begin; None where the scenario has none.
-        programs: Hosted programs by name.
     """
 
     def __init__(
@@ -37,13 +35,11 @@ class Events:
         bus: Bus,
         clock: VirtualClock,
         faulty: FaultyBus | None,
-        programs: Mapping[str, Any],
     ) -> None:
         self.setup = setup
         self.outside = outside
         self.clock = clock
         self.faulty = faulty
-        self.programs = programs
         self.happened: list[tuple[float, str]] = []
         """When each event happened, seconds, and what it was."""
         watches = []
@@ -68,23 +64,11 @@ class Events:
                 retain=action.retain,
             )
         elif isinstance(action, Fault):
-            program = self.programs.get(action.client or "")
-            if program is not None:
-                self._strike(program, action)
-            elif self.faulty is not None:
-                self.faulty.begin(action)
+            assert self.faulty is not None, "faults need a bus on which they begin"
+            self.faulty.begin(action)
         else:
             for signal, value in action:
                 self.outside.publish(signal.topic, signal.encode(value))
-
-    def _strike(self, program: Any, fault: Fault) -> None:
-        if fault.kind == "client_crash":
-            program.kill()
-            return
-        program.link_down()
-        if fault.duration_s is not None:
-            at_s = self.clock.now + fault.duration_s
-            call_at(self.clock, at_s, program.link_up, phase=Phase.DISTURBANCE)
 
 
 class _Watch:

@@ -26,6 +26,7 @@ from playground.plants.departures import Departures, Enclosed
 from playground.plants.device import Device
 from playground.recording import Recording, RecordingWriter
 from playground.run.events import Events
+from playground.run.guest import Guest
 from playground.run.venue import Venue, lateness_of, meeting
 from playground.scenario import Disturbance, Replayed, Setup
 
@@ -119,12 +120,15 @@ def simulate(
             )
         for signal, value in setup.initial:
             outside.publish(signal.topic, signal.encode(value))
-        programs = _host(setup, bus, clock, hosted)
+        guests = _host(setup, bus, clock, hosted, faulty)
+        # What the experimenter does happens as written; a weather station is a part
+        # like any other.
+        station: Any = outside if faulty is None else faulty.speaker(outside)
         for disturbance in setup.disturbances:
-            clock.process(_disturb(disturbance, outside, clock, setup.duration_s))
+            clock.process(_disturb(disturbance, station, clock, setup.duration_s))
         for replayed in setup.replayed:
-            clock.process(_replay(replayed, outside, clock, setup.duration_s))
-        events = Events(setup, outside, bus, clock, faulty, programs)
+            clock.process(_replay(replayed, station, clock, setup.duration_s))
+        events = Events(setup, outside, bus, clock, faulty)
         enclosed = setup.plant if isinstance(setup.plant, Enclosed) else None
         if enclosed is not None and setup.warm_up_s:
             clock.process(_judge_from(enclosed, clock, setup.warm_up_s))
@@ -137,13 +141,13 @@ def simulate(
         log.flush()
         found = tuple(
             CheckResult(
-                name=f"program {program.name}",
+                name=f"program {guest.client_id}",
                 verdict="fail",
                 worst_s=min(finding.time_s, setup.duration_s),
                 detail=f"{finding.kind}: {finding.text}",
             )
-            for program in programs.values()
-            for finding in program.findings
+            for guest in guests
+            for finding in guest.findings()
             if finding.is_mistake
         )
         return Course(
@@ -163,11 +167,15 @@ def _judge_from(
 
 
 def _host(
-    setup: Setup, bus: Bus, clock: VirtualClock, stack: contextlib.ExitStack
-) -> dict[str, Any]:
-    """Starts the programs of a scenario; returns them by name."""
+    setup: Setup,
+    bus: Bus,
+    clock: VirtualClock,
+    stack: contextlib.ExitStack,
+    faulty: FaultyBus | None,
+) -> list[Guest]:
+    """Starts the programs of a scenario."""
     if not setup.programs:
-        return {}
+        return []
     if not isinstance(bus, LocalBus):
         raise PlaygroundError(
             "The programs of a scenario run in virtual time; the transport realtime "
@@ -175,25 +183,9 @@ def _host(
             "leave 'programs' out and start them yourself, against the broker that "
             "--broker names; or use the transport local or lockstep",
         )
-    from playground.host import Hosted
-
-    return {
-        program.name: stack.enter_context(
-            Hosted(
-                list(program.command),
-                bus,
-                clock,
-                name=program.name,
-                seed=setup.scenario.seed,
-                cwd=program.folder,
-                env=program.env,
-                timezone=program.timezone,
-                start_s=program.start_s,
-                link=setup.links.get(program.name, setup.links.get("*")),
-            )
-        )
-        for program in setup.programs
-    }
+    return [
+        Guest(program, setup, bus, clock, stack, faulty) for program in setup.programs
+    ]
 
 
 @contextlib.contextmanager
