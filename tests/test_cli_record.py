@@ -221,6 +221,25 @@ def test_record_says_what_is_wrong_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "option", [["--ring", "5min"], ["--after", "1s"], ["--signals", "s.yaml"]]
+)
+def test_what_belongs_to_a_trigger_is_refused_without_one(tmp_path, capsys, option):
+    path = tmp_path / "a.parquet"
+    assert run("record", path, "--broker", "mqtt://127.0.0.1:1", *option) == 2
+    assert f"{option[0]} belongs to --trigger" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_says_that_nothing_was_heard(embedded, tmp_path, capsys):
+    path = tmp_path / "a.parquet"
+    assert (
+        run("record", path, "--broker", embedded.url, "-t", "rigg/#", "--for", "10ms")
+        == 0
+    )
+    assert "nothing was heard on rigg/#" in capsys.readouterr().out
+
+
 def test_record_refuses_to_overwrite(embedded, tmp_path, capsys):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"precious")

@@ -217,6 +217,25 @@ def test_whole_payloads_can_be_dropped_and_hashed(tmp_path):
     assert len(other) == 16
 
 
+def test_a_place_that_no_message_has_is_told(tmp_path, capsys):
+    """Else one would believe that something was taken out."""
+    record(
+        tmp_path / "s.parquet",
+        [at(0, "m", b'{"owner":"Ann","list":[1]}'), at(1, "n", b"no json")],
+    )
+    places = ["--drop", "owner", "--drop", "m:$.owner", "--hash", "m:$.ower"]
+    code = _run(
+        ["filter", f"{tmp_path}/s.parquet", "-o", f"{tmp_path}/r.parquet", *places]
+    )
+    assert code == 0
+    notes = capsys.readouterr().err
+    assert "nothing was found at 'owner'; a field of payloads is written '$.owner'" in (
+        notes
+    )
+    assert "nothing was found at 'm:$.ower'" in notes
+    assert "'m:$.owner'" not in notes
+
+
 def test_topics_are_filtered(day, tmp_path):
     rest = filtered(day, tmp_path / "r.parquet", exclude=["gone", "state"])
     assert [topic for _, topic, _ in said(rest)] == ["a", "a", "b"]
@@ -287,6 +306,62 @@ def test_everything_comes_back_from_formats_that_can_say_it(tmp_path, drawn, suf
         tmp_path / f"x.{suffix}", tmp_path / "b.parquet", overwrite=True
     ).recording
     assert list(back.messages()) == messages
+
+
+def test_an_mcap_file_has_what_foxglove_asks_for(tmp_path):
+    """Read by the reader of the MCAP project, without anything of ours."""
+    reader_of = pytest.importorskip("mcap.reader").make_reader
+    state = b'{"v":1.5,"on":true,"at":{"lat":1},"list":[1,2],"odd":[[1]],"no":null}'
+    messages = [
+        at(0, "", b"", kind="connect", client="plc"),
+        at(1, "rig/state", state, client="plc", qos=1, retain=True),
+        at(2, "rig/state", b'{"v":2}', client="plc", qos=1, retain=True),
+        at(3, "rig/number", b"21.5", properties='{"content_type":"x"}'),
+        at(4, "rig/text", "grün".encode()),
+        at(5, "rig/binary", b"\xff\x00"),
+    ]
+    export(record(tmp_path / "s.parquet", messages), tmp_path / "x.mcap")
+    with (tmp_path / "x.mcap").open("rb") as file:
+        reader = reader_of(file, validate_crcs=True)
+        summary = reader.get_summary()
+        found = list(reader.iter_messages())
+    # Foxglove wants an index: chunks, channels, statistics without reading all.
+    assert summary is not None
+    assert summary.statistics.message_count == len(messages)
+    assert summary.statistics.message_start_time == START
+    assert summary.chunk_indexes
+    assert [m.log_time for _, _, m in found] == [m.time_ns for m in messages]
+    told = {}
+    for schema, channel, message in found:
+        assert (schema.encoding, channel.message_encoding) == ("jsonschema", "json")
+        shape = json.loads(schema.data)
+        assert shape["type"] == "object"
+        data = json.loads(message.data)
+        assert set(shape["properties"]) <= set(data) or message.sequence == 2
+        told.setdefault(channel.topic, (schema.name, shape["properties"], data))
+    assert told["rig/state"][0] == "rig/state"
+    assert told["rig/state"][1] == {
+        "v": {"type": "number"},
+        "on": {"type": "boolean"},
+        "at": {"type": "object", "properties": {"lat": {"type": "number"}}},
+        "list": {"type": "array", "items": {"type": "number"}},
+    }
+    assert told["rig/number"][2] == {"value": 21.5}
+    assert told["rig/text"][2] == {"value": "grün"}
+    assert told["rig/binary"][2] == {"base64": "/wA="}
+    assert told["connect"][2] == {"value": ""}
+    metadata = {c.topic: c.metadata for c in summary.channels.values()}
+    assert metadata["rig/state"] == {
+        "form": "json",
+        "qos": "1",
+        "retain": "true",
+        "dup": "false",
+        "kind": "publish",
+        "client": "plc",
+    }
+    assert metadata["rig/number"]["properties"] == '{"content_type":"x"}'
+    # A name of a schema stands for one shape.
+    assert len({s.name for s in summary.schemas.values()}) == len(summary.schemas)
 
 
 @ALL
@@ -446,6 +521,14 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(
     with pytest.raises(PlaygroundError, match=words):
         export(day, tmp_path / name, **options)
     assert [p.name for p in tmp_path.iterdir()] == ["day.parquet"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "mcap", "lp"])
+def test_a_place_that_cannot_be_written_is_told(day, tmp_path, suffix):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PlaygroundError, match="cannot be written") as error:
+        export(day, tmp_path / "file" / "below" / f"x.{suffix}")
+    assert "Errno" not in str(error.value)
 
 
 def test_an_existing_file_is_not_replaced_unasked(day, tmp_path):

@@ -690,6 +690,38 @@ def test_what_came_before_and_after_an_event_is_recorded(tmp_path):
     assert spans == [[0, 0], [23, 23]]
 
 
+def test_events_so_near_that_the_ring_covers_what_is_between_leave_no_gap(tmp_path):
+    """Nothing is missing, and what was retained is in the file already."""
+    window = Window(make_trigger("alarm/#", None), before_s=10, after_s=5)
+    path = tmp_path / "a.parquet"
+    with Recorder(EmbeddedBroker(), path, window=window) as recorder:
+        recorder.take(Message(s(0), "kept", b"old", retain=True))
+        for second in (20, 32):
+            recorder.take(Message(s(second), "alarm/1", b"!"))
+            for later in (6, 7):
+                recorder.take(Message(s(second + later), "t", b""))
+    told = [(m.time_ns / 1e9, m.kind, m.topic) for m in _all(recorder)]
+    assert told == [
+        (20.0, "publish", "kept"),
+        (20.0, "publish", "alarm/1"),
+        (26.0, "publish", "t"),
+        (27.0, "publish", "t"),
+        (32.0, "publish", "alarm/1"),
+    ]
+    assert recorder.recording.summary().gaps == ()
+
+
+def test_between_two_events_only_what_the_ring_did_not_reach_is_a_gap(tmp_path):
+    window = Window(make_trigger("alarm/#", None), before_s=10, after_s=5)
+    path = tmp_path / "a.parquet"
+    with Recorder(EmbeddedBroker(), path, window=window) as recorder:
+        recorder.take(Message(s(20), "alarm/1", b"!"))
+        recorder.take(Message(s(58), "t", b""))
+        recorder.take(Message(s(60), "alarm/1", b"!"))
+    (gap,) = recorder.recording.summary().gaps
+    assert (gap.start_ns, gap.end_ns) == (s(25), s(50))
+
+
 SIGNALS = """
 signals:
   outlet: {topic: plant/outlet, unit: degC, role: measurement}

@@ -57,3 +57,6 @@ def command(
         overwrite=overwrite,
     )
     typer.echo(f"{output}: {rest.count} of {recording.count} rows")
+    for place in redaction.not_found() if redaction else ():
+        hint = "" if ":$." in place else f"; a field of payloads is written '$.{place}'"
+        typer.echo(f"note: nothing was found at {place!r}{hint}", err=True)

@@ -86,11 +86,13 @@ def command(
         ),
     ] = None,
     ring: Annotated[
-        str, typer.Option(help="With --trigger: how much of what came before.")
-    ] = "10min",
+        str | None,
+        typer.Option(help="With --trigger: how much of what came before; 10min."),
+    ] = None,
     after: Annotated[
-        str, typer.Option(help="With --trigger: how long to go on after it.")
-    ] = "5min",
+        str | None,
+        typer.Option(help="With --trigger: how long to go on after it; 5min."),
+    ] = None,
     signals: Annotated[
         Path | None, typer.Option(help="With --trigger: what the topics mean (YAML).")
     ] = None,
@@ -174,6 +176,11 @@ def command(
     )
     if window is not None and not window.opened:
         print(f"nothing happened that {trigger!r} waits for")
+    elif not recording.count:
+        print(
+            f"nothing was heard on {' '.join(topic or ['#'])}: look after the filters, "
+            "and whether the broker lets this client hear them"
+        )
 
 
 def _embedded(port: int) -> Source:
@@ -213,9 +220,17 @@ def _lasting_id(output: Path, url: str) -> str:
 
 
 def _window(
-    trigger: str | None, *, ring: str, after: str, signals: Path | None
+    trigger: str | None, *, ring: str | None, after: str | None, signals: Path | None
 ) -> Window | None:
     if trigger is None:
+        given = {"--ring": ring, "--after": after, "--signals": signals}
+        for option, value in given.items():
+            if value is not None:
+                raise PlaygroundError(
+                    f"{option} belongs to --trigger, which is not given.",
+                    "say what to wait for: --trigger 'alarm/#'; or leave it out, "
+                    "and everything is recorded",
+                )
         return None
     from playground.record import Window, make_trigger
 
@@ -225,7 +240,9 @@ def _window(
 
         known = load_signals(signals)
     return Window(
-        make_trigger(trigger, known), before_s=seconds(ring), after_s=seconds(after)
+        make_trigger(trigger, known),
+        before_s=seconds(ring or "10min"),
+        after_s=seconds(after or "5min"),
     )
 
 

@@ -7,7 +7,7 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,9 @@ class Redaction:
     drop: tuple[tuple[str, str], ...] = ()
     hash: tuple[tuple[str, str], ...] = ()
     key: bytes = b""
+    _found: set[tuple[str, str]] = field(
+        default_factory=set, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def parse(
@@ -153,16 +156,30 @@ class Redaction:
         """Returns the message without what must not be known."""
         payload = message.payload
         for places, act in ((self.drop, None), (self.hash, self._hashed)):
-            paths = [path for one, path in places if matches(one, message.topic)]
-            if not paths:
+            here = [place for place in places if matches(place[0], message.topic)]
+            if not here:
                 continue
-            if "" in paths:
+            whole = [place for place in here if not place[1]]
+            if whole:
                 payload = b"" if act is None else act(payload).encode()
+                self._found.update(whole)
             else:
-                payload = _edited(payload, paths, act)
+                payload, touched = _edited(payload, [path for _, path in here], act)
+                self._found.update(
+                    place for place, was in zip(here, touched, strict=True) if was
+                )
         return (
             message if payload == message.payload else message._replace(payload=payload)
         )
+
+    def not_found(self) -> list[str]:
+        """Returns the places, as they were written, that no message had so far."""
+        places = [*self.drop, *self.hash]
+        return [
+            f"{topic_filter}:$.{path}" if path else topic_filter
+            for topic_filter, path in places
+            if (topic_filter, path) not in self._found
+        ]
 
     def _hashed(self, value: bytes) -> str:
         return hashlib.blake2b(value, key=self.key[:64], digest_size=8).hexdigest()
@@ -175,18 +192,22 @@ def _place(text: str) -> tuple[str, str]:
     return check_filter(topic_filter), path
 
 
-def _edited(payload: bytes, paths: Sequence[str], act: Any) -> bytes:
+def _edited(
+    payload: bytes, paths: Sequence[str], act: Any
+) -> tuple[bytes, Sequence[bool]]:
+    """Returns the payload and, of each path, whether it was there."""
     try:
         tree = json.loads(payload)
     except (ValueError, RecursionError):
         # What cannot be read cannot be cleaned; it might hold anything.
-        return b"" if act is None else act(payload).encode()
+        return b"" if act is None else act(payload).encode(), [True] * len(paths)
     touched = [_edit(tree, path.split("."), act) for path in paths]
     if not any(touched):
-        return payload
+        return payload, touched
     compact = b": " not in payload and b", " not in payload
     separators = (",", ":") if compact else (", ", ": ")
-    return json.dumps(tree, separators=separators, ensure_ascii=False).encode()
+    text = json.dumps(tree, separators=separators, ensure_ascii=False)
+    return text.encode(), touched
 
 
 def _edit(tree: Any, steps: Sequence[str], act: Any) -> bool:

@@ -2,7 +2,8 @@
 
 One channel per topic and way of sending (QoS, retain flag, client …), which
 stand in the channel's metadata. Foxglove shows JSON, so a payload that is a
-JSON object is written as it is, and any other as ``{"value": …}`` or, where it
+JSON object is written as it is (its schema is the shape of the topic's first
+one, so that Foxglove can offer its fields), and any other as ``{"value": …}`` or, where it
 is no text, ``{"base64": …}``; read back, it is the same byte for byte.
 Needs the package ``mcap``.
 """
@@ -21,7 +22,6 @@ from playground.message import Message, check_topic
 
 _NUMBER = re.compile(rb"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _SCHEMAS = {
-    "json": b'{"type":"object"}',
     "number": b'{"type":"object","properties":{"value":{"type":"number"}}}',
     "text": b'{"type":"object","properties":{"value":{"type":"string"}}}',
     "binary": b'{"type":"object","properties":{"base64":{"type":"string"}}}',
@@ -57,6 +57,35 @@ def _wrapped(payload: bytes) -> tuple[str, bytes]:
     return "text", json.dumps({"value": text}, separators=(",", ":")).encode()
 
 
+def _schema(form: str, topic: str, data: bytes) -> tuple[str, bytes]:
+    """Returns name and JSON Schema; of an object those of its topic."""
+    if form in _SCHEMAS:
+        return f"mqtt.{form}", _SCHEMAS[form]
+    return topic, json.dumps(_shape(json.loads(data))).encode()
+
+
+def _shape(value: Any) -> dict[str, Any] | None:
+    """The JSON Schema of a value, as far as Foxglove understands it.
+
+    It takes neither null, nor lists of lists, nor lists of nobody knows what.
+    """
+    match value:
+        case dict():
+            shapes = {name: _shape(part) for name, part in value.items()}
+            known = {name: shape for name, shape in shapes.items() if shape}
+            return {"type": "object", "properties": known}
+        case [dict() | bool() | int() | float() | str() as first, *_]:
+            return {"type": "array", "items": _shape(first)}
+        case bool():
+            return {"type": "boolean"}
+        case int() | float():
+            return {"type": "number"}
+        case str():
+            return {"type": "string"}
+        case _:
+            return None
+
+
 def _unwrapped(form: str, data: bytes) -> bytes:
     if form == "number":
         return data[len(b'{"value":') : -1]
@@ -78,13 +107,12 @@ def write_mcap(messages: Iterable[Message], path: Path) -> int:
         writer.start(profile="", library="mqtt-playground")
         for message in messages:
             form, data = _wrapped(message.payload)
-            if form not in schemas:
-                schemas[form] = writer.register_schema(
-                    f"mqtt.{form}", "jsonschema", _SCHEMAS[form]
-                )
             key = (form, *message[1:2], *message[3:])
             channel = channels.get(key)
             if channel is None:
+                name, schema = _schema(form, message.topic, data)
+                if name not in schemas:
+                    schemas[name] = writer.register_schema(name, "jsonschema", schema)
                 metadata = {
                     "form": form,
                     "qos": str(message.qos),
@@ -97,7 +125,7 @@ def write_mcap(messages: Iterable[Message], path: Path) -> int:
                 if message.properties is not None:
                     metadata["properties"] = message.properties
                 channel = channels[key] = writer.register_channel(
-                    message.topic or message.kind, "json", schemas[form], metadata
+                    message.topic or message.kind, "json", schemas[name], metadata
                 )
             writer.add_message(
                 channel, message.time_ns, data, message.time_ns, count & 0xFFFF_FFFF

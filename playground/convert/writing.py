@@ -177,17 +177,19 @@ def _write_table(table: pa.Table, path: Path, *, is_csv: bool) -> None:
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """Gives a name to write to, which becomes the target's when all is well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.exporting")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
     except OSError as error:
         raise PlaygroundError(
-            f"{path} cannot be written: {error}.", "look after the disk"
+            f"{path} cannot be written: {error.strerror or error}.",
+            "choose another place, or look after its room and permissions",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -152,9 +152,18 @@ class Window:
         oldest_ns = now_ns - self._before_ns
         while self._ring and self._ring[0][0].time_ns < oldest_ns:
             self._keep(self._ring.popleft()[0])
+        closed_ns = self._closed_ns
+        if closed_ns is not None and closed_ns >= oldest_ns:
+            # The ring reaches back to what was written last: nothing is missing.
+            for held in self._ring:
+                yield held
+                self._keep(held[0])
+            self._ring.clear()
+            return
         start_ns = self._ring[0][0].time_ns if self._ring else now_ns
-        if self._closed_ns is not None:
-            yield self._closed_ns, start_ns
+        if closed_ns is not None:
+            start_ns = oldest_ns
+            yield closed_ns, start_ns
         for kept in self._retained.values():
             yield kept._replace(time_ns=start_ns, dup=False), True
         for held in self._ring:

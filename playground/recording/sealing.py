@@ -234,8 +234,10 @@ def _disk(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # pyarrow's text says it twice over.
+        why = os.strerror(error.errno) if error.errno else str(error)
         raise RecordingStopped(
-            f"{target} cannot be written: {error}.",
+            f"{target} cannot be written: {why}.",
             "free space on that disk, or look after its permissions",
         ) from error
 

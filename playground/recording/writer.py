@@ -123,7 +123,7 @@ class RecordingWriter:
                 self._seal = SealWriter(self._target)
         except OSError as error:
             raise RecordingStopped(
-                f"{self.path} cannot be written: {error}.",
+                f"{self.path} cannot be written: {error.strerror or error}.",
                 "choose another place, or look after its permissions",
             ) from error
         if journal and sync_s:
