@@ -14,7 +14,6 @@ import threading
 import time
 from array import array
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import IntEnum
 from heapq import heappush
 from typing import Protocol
@@ -23,7 +22,9 @@ import simpy
 from simpy.core import SimTime
 from simpy.events import NORMAL, Event, EventPriority
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from playground.instant import from_iso as from_iso
+from playground.instant import iso as iso
+
 DEFAULT_START_NS = 1_767_225_600 * 10**9
 """2026-01-01T00:00:00Z: a run that names no start has one all the same, the
 same on every machine."""
@@ -262,25 +263,3 @@ class WallClock:
         if self.speed != 1.0:
             elapsed_ns = round(elapsed_ns * self.speed)
         return self.anchor_wall_ns + elapsed_ns
-
-
-def iso(time_ns: int) -> str:
-    """Renders an instant as ISO 8601 in UTC, with as many digits as needed."""
-    whole, fraction = divmod(time_ns, 10**9)
-    text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    digits = f".{fraction:09d}".rstrip("0").rstrip(".") if fraction else ""
-    return f"{text}{digits}Z"
-
-
-def from_iso(text: str) -> int:
-    """Reads an ISO 8601 instant, UTC where it names no zone, in nanoseconds.
-
-    Raises:
-        ValueError: The text is not an instant.
-    """
-    instant = datetime.fromisoformat(text)
-    if instant.tzinfo is None:
-        instant = instant.replace(tzinfo=UTC)
-    elapsed = instant - EPOCH
-    microseconds = (elapsed.days * 86_400 + elapsed.seconds) * 10**6
-    return (microseconds + elapsed.microseconds) * 1000

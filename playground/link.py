@@ -11,13 +11,16 @@ import functools
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from simpy.events import Event
-
-from playground.bus import Bus, Connection, OnMessage, Will
-from playground.clock import VirtualClock
 from playground.errors import PlaygroundError
-from playground.message import Message
+
+if TYPE_CHECKING:
+    from simpy.events import Event
+
+    from playground.bus import Bus, Connection, OnMessage, Will
+    from playground.clock import VirtualClock
+    from playground.message import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ import pytest
 from playground.bus import LocalBus, Will
 from playground.clock import VirtualClock
 from playground.errors import PlaygroundError
-from playground.faults import KINDS, FaultEntry, FaultyBus, read_fault
+from playground.faults import KINDS, FaultEntry, read_fault
+from playground.faults.bus import FaultyBus
 from playground.signals import Signal, Signals
 
 SIGNALS = Signals(

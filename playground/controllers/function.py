@@ -11,12 +11,14 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from playground.controllers.process import Panel
 from playground.errors import PlaygroundError, closest
 from playground.parameters import Duration
 from playground.signals import Signals
+
+if TYPE_CHECKING:
+    from playground.controllers.process import Panel
 
 DECIDES = ("now", "values")
 """The first parameters of a function that decides, as those of `Controller.step`."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from playground.bus import Bus, Connection
 from playground.clock import Phase, VirtualClock
-from playground.faults import Fault, FaultyBus, call_at
+from playground.faults import Fault
+from playground.faults.bus import FaultyBus, call_at
 from playground.message import Message
 from playground.scenario import Event, Setup
 from playground.scenario.entries import PublishEntry

@@ -8,7 +8,7 @@ from typing import Any
 
 from playground.bus import LocalBus
 from playground.clock import VirtualClock
-from playground.faults import FaultyBus
+from playground.faults.bus import FaultyBus
 from playground.scenario import Setup
 from playground.scenario.parts import Program
 

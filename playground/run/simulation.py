@@ -19,7 +19,8 @@ from playground.clock import Phase, VirtualClock
 from playground.controllers.loop import ControlLoop
 from playground.controllers.process import Process, ProcessLoop
 from playground.errors import PlaygroundError
-from playground.faults import Fault, FaultyBus
+from playground.faults import Fault
+from playground.faults.bus import FaultyBus
 from playground.link import LinkedBus
 from playground.message import Message
 from playground.plants.departures import Departures, Enclosed

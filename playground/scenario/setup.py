@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from playground.checks import Check, read_check
-from playground.clock import from_iso
 from playground.controllers import BUILT_IN as CONTROLLERS
 from playground.controllers import Controller
 from playground.controllers.function import is_strategy, maker_of
@@ -22,6 +21,7 @@ from playground.document import Document, DocumentError, Mistake, Place
 from playground.errors import PlaygroundError, closest
 from playground.expression import parse
 from playground.faults import read_fault
+from playground.instant import from_iso
 from playground.kpis import Kpi, Limit, read_kpi, read_limit
 from playground.link import Link
 from playground.message import check_filter, check_topic
