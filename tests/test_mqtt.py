@@ -4,6 +4,7 @@ import logging
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -14,6 +15,7 @@ from playground.cli import main
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message
 from playground.mqtt import BrokerUrl, MqttBus, Tls, find_password
+from playground.recording import Recording
 
 BACKENDS = [
     "amqtt",
@@ -625,6 +627,58 @@ def test_record_with_an_expired_certificate_says_so_and_leaves_nothing(
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("scheme", ["mqtts", "ws", "wss"])
+def test_record_hears_over_every_scheme(
+    certificates, tls_mosquitto, tmp_path, scheme, eventually
+):
+    """The user's command; over mqtts with a certificate of the client's, too."""
+    ca = ["--ca", str(certificates / "ca.pem")]
+    tls = Tls(ca_file=certificates / "ca.pem")
+    if scheme == "ws":
+        ca, tls = [], None
+        broker = EmbeddedBroker(backend="mosquitto", websocket_port=0).start()
+        url = f"ws://127.0.0.1:{broker.websocket_port}"
+    else:
+        broker = None
+        ask = scheme == "mqtts"
+        port = tls_mosquitto(ask=ask, websockets=scheme == "wss")
+        url = f"{scheme}://127.0.0.1:{port}"
+        if ask:
+            own = (certificates / "client.pem", certificates / "client.key")
+            ca += ["--cert", str(own[0]), "--key", str(own[1])]
+            tls = Tls(
+                ca_file=certificates / "ca.pem",
+                certificate_file=own[0],
+                key_file=own[1],
+            )
+    plant = MqttBus(url, tls=tls).connect("plant")
+    plant.publish("t/kept", b"\xff\0", qos=1, retain=True)
+    plant.flush()
+    path = tmp_path / "a.parquet"
+    command = [sys.executable, "-c", "from playground.cli import main; main()"]
+    process = subprocess.Popen(
+        [*command, "record", str(path), "--broker", url, "-t", "t/#", *ca],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith(f"recording {scheme}://")
+    plant.publish("t/live", b"1", qos=1)
+    plant.flush()
+    journal = tmp_path / "a.parquet.journal"
+    eventually(lambda: all(t in journal.read_bytes() for t in (b"t/kept", b"t/live")))
+    process.terminate()
+    assert process.communicate(timeout=20)[0].startswith("2 messages in ")
+    plant.disconnect()
+    if broker is not None:
+        broker.stop()
+    recording = Recording.open(path)
+    said = {m.topic: (m.payload, m.retain) for m in recording.messages()}
+    assert said == {"t/kept": (b"\xff\0", True), "t/live": (b"1", False)}
+    assert len(recording.metadata["retained_snapshot"]) == 1
+
+
 def test_plain_and_encrypted_ports_are_told_apart(
     opening, certificates, tls_mosquitto, embedded
 ):
@@ -739,6 +793,25 @@ def test_a_receiver_comes_back_and_says_so_when_all_is_answered(eventually):
     receiver.disconnect()
     second.stop()
     assert events == ["lost", "back"]
+
+
+def test_a_receiver_waits_longer_from_try_to_try(eventually, monkeypatch):
+    broker = EmbeddedBroker().start()
+    receiver, _ = receive(MqttBus(broker.url))
+    delays: list[float] = []
+    enough = threading.Event()
+
+    def wait(delay_s: float) -> bool:
+        delays.append(delay_s)
+        if len(delays) == 8:
+            enough.set()
+        return len(delays) >= 8
+
+    monkeypatch.setattr(receiver._closing, "wait", wait)
+    broker.stop()
+    assert enough.wait(10)
+    assert delays == [0.25, 0.5, 1, 2, 4, 8, 10, 10]
+    receiver.disconnect()
 
 
 def test_a_receiver_notices_a_broker_that_has_fallen_silent(eventually):

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from playground import packets
 from playground.broker import EmbeddedBroker, find_mosquitto
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message
-from playground.mqtt import MqttBus
+from playground.mqtt import MqttBus, Receiver
 from playground.record import (
     BrokerSource,
     EmbeddedSource,
@@ -24,7 +27,7 @@ from playground.record import (
     record,
 )
 from playground.record.sources import smallest
-from playground.recording import Recording, RecordingStopped
+from playground.recording import Recording, RecordingStopped, journal
 from playground.signals import load_signals
 
 PAYLOADS = [b"", b"\0", b"\r\n", b"\xff\xfe\x00", b'{"v":1}', b"x" * 1_000_000]
@@ -214,6 +217,30 @@ def test_the_embedded_broker_tells_publishers_true_flags_and_session_events(
     ]
     assert rec.recording.metadata["source"] == "embedded"
     assert rec.recording.metadata["broker"].startswith("mqtt://127.0.0.1:")
+
+
+def test_the_embedded_broker_tells_wills_and_repeated_messages(tmp_path, eventually):
+    broker = EmbeddedBroker()
+    with Recorder(EmbeddedSource(broker), tmp_path / "a.parquet") as recorder:
+        with socket.create_connection(("127.0.0.1", broker.port)) as raw:
+            will = packets.Will(topic="w", payload=b"gone", qos=1, retain=True)
+            hello = packets.Connect(
+                client_id="rig", version=packets.MQTT_3_1_1, will=will
+            )
+            again = packets.Publish("t", b"1", 1, False, True, 7)
+            for packet in (hello, again):
+                raw.sendall(packets.encode(packet, packets.MQTT_3_1_1))
+            eventually(lambda: recorder.progress().count == 2)
+        # Gone without a word.
+        eventually(lambda: recorder.progress().count == 4)
+    assert sorted(
+        (m.kind, m.topic, m.payload, m.qos, m.dup, m.client) for m in _all(recorder)
+    ) == [
+        ("connect", "", b"", 0, False, "rig"),
+        ("disconnect", "", b"", 0, False, "rig"),
+        ("publish", "t", b"1", 1, True, "rig"),
+        ("will", "w", b"gone", 1, False, "rig"),
+    ]
 
 
 def _all(recorder: Recorder) -> list[Message]:
@@ -574,6 +601,40 @@ def test_a_durable_recording_needs_a_name_that_stays():
         BrokerSource("mqtt://host", qos=1, durable=True)
     with pytest.raises(PlaygroundError, match="client id that stays"):
         BrokerSource("mqtt://host", qos=0, durable=True, client_id="a")
+
+
+def test_a_message_is_on_the_disk_before_it_is_acknowledged(
+    mosquitto, tmp_path, eventually, monkeypatch
+):
+    """``--qos 1 --sync always``: the journal is synced, then PUBACK leaves."""
+    told: list[str] = []
+    sync, write = journal._sync_data, Receiver._write
+
+    def spy_sync(descriptor):
+        sync(descriptor)
+        told.append("synced")
+
+    def spy_write(self, connection, unsent):
+        answers = [data for data in self._queue if data[0] >> 4 == 4]
+        told.extend(["acknowledged"] * len(answers))
+        return write(self, connection, unsent)
+
+    monkeypatch.setattr(journal, "_sync_data", spy_sync)
+    monkeypatch.setattr(Receiver, "_write", spy_write)
+    source = BrokerSource(mosquitto.url, qos=1, client_id="lab", durable=True)
+    with Recorder(source, tmp_path / "a.parquet", sync_s=0) as recorder:
+        plant = MqttBus(mosquitto.url).connect("plant")
+        for number in range(5):
+            plant.publish("t", b"%d" % number, qos=1)
+            plant.flush()
+            eventually(lambda: recorder.progress().count == number + 1)  # noqa: B023
+            eventually(lambda: told.count("acknowledged") == number + 1)  # noqa: B023
+        plant.disconnect()
+    first = told.index("acknowledged")
+    assert "synced" in told[:first]
+    acknowledged = [n for n, what in enumerate(told) if what == "acknowledged"]
+    for one, other in pairwise(acknowledged):
+        assert "synced" in told[one:other]
 
 
 def test_what_could_not_be_written_is_not_acknowledged(mosquitto, eventually):

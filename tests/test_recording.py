@@ -189,6 +189,33 @@ def test_the_schema_is_the_contract(tmp_path: Path) -> None:
     assert tuple(schema.names) == COLUMNS
 
 
+def test_the_sealed_file_is_laid_out_as_the_page_of_the_format_says(
+    tmp_path: Path,
+) -> None:
+    path = Path(write(tmp_path / "r.parquet", some(2000)).paths[0])
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = {
+        group.column(n).path_in_schema: group.column(n)
+        for n in range(group.num_columns)
+    }
+    assert {column.compression for column in columns.values()} == {"ZSTD"}
+    for name in ("time", "seq"):
+        assert "DELTA_BINARY_PACKED" in columns[name].encodings
+    for name in ("kind", "topic", "client"):
+        assert columns[name].has_dictionary_page
+    for name in ("time", "seq", "kind", "topic"):
+        assert columns[name].is_stats_set
+    # Page checksums: another program that looks at them finds a flipped byte.
+    data = bytearray(path.read_bytes())
+    payload = columns["payload"]
+    place = payload.data_page_offset + payload.total_compressed_size // 2
+    data[place] ^= 1
+    damaged = tmp_path / "damaged.parquet"
+    damaged.write_bytes(data)
+    with pytest.raises(OSError, match=r"CRC|checksum"):
+        pq.read_table(damaged, page_checksum_verification=True, columns=["payload"])
+
+
 def test_pandas_polars_and_duckdb_read_the_file_as_it_is(tmp_path: Path) -> None:
     rows = some(1000)
     path = Path(write(tmp_path / "r.parquet", rows).paths[0])

@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -325,6 +325,62 @@ def test_a_recorder_killed_before_its_first_message_leaves_an_empty_recording(
         else:
             with pytest.raises(FileFormatError, match="does not exist"):
                 Recording.open(path)
+
+
+# Power cut
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How large the journal was at each sync: what a power cut leaves at least."""
+    sizes: list[int] = []
+    sync = journal_module._sync_data
+
+    def spy(descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        sync(descriptor)
+        sizes.append(size)
+
+    monkeypatch.setattr(journal_module, "_sync_data", spy)
+    return sizes
+
+
+def after_the_power_cut(path: Path, size: int) -> list[Message]:
+    """What is recovered from so much of the journal."""
+    cut = path.with_name("cut.parquet")
+    journal_of(cut).write_bytes(journal_of(path).read_bytes()[:size])
+    return list(Recording.open(cut).messages())
+
+
+def test_a_power_cut_costs_at_most_what_came_since_the_last_sync(
+    tmp_path: Path, synced: list[int], eventually: Callable[..., None]
+) -> None:
+    path = tmp_path / "r.parquet"
+    writer = RecordingWriter(path, sync_s=0.005)
+    for message in numbers(100):
+        writer.append(message)
+    # By itself, as nobody asks for it.
+    eventually(lambda: synced and synced[-1] == journal_of(path).stat().st_size)
+    size = synced[-1]
+    writer._stop.set()
+    assert writer._syncer is not None
+    writer._syncer.join(10)
+    for message in numbers(110)[100:]:
+        writer.append(message)
+    assert after_the_power_cut(path, size) == numbers(100)
+    writer.abandon()
+
+
+def test_with_sync_always_a_power_cut_costs_nothing(
+    tmp_path: Path, synced: list[int]
+) -> None:
+    path = tmp_path / "r.parquet"
+    writer = RecordingWriter(path, sync_s=0)
+    for number, message in enumerate(numbers(20), 1):
+        writer.append(message)
+        assert after_the_power_cut(path, synced[-1]) == numbers(number)
+        path.with_name("cut.parquet").unlink()
+    writer.abandon()
 
 
 # Disk full
