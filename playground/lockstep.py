@@ -16,7 +16,7 @@ import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from playground.bus import Bus, Connection, LocalBus, LocalConnection, Said
 from playground.clock import DEFAULT_START_NS, VirtualClock
@@ -127,7 +127,7 @@ class LockstepBus(LocalBus):
         if self._turn is None and is_heard:
             self._await(lambda: not self._expected, "the broker")
 
-    def send_all(self, sender: LocalConnection, said: Sequence[Said]) -> None:
+    def send_all(self, sender: LocalConnection, said: Iterable[Said]) -> None:
         """Sends publications of one client through the broker, one by one."""
         now_ns, client = self.clock.time_ns(), sender.client_id
         for topic, payload, qos, retain in said:

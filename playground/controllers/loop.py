@@ -53,7 +53,7 @@ class ControlLoop:
             for signal in map(signals.need, controller.commands)
         }
         self._plain = {
-            topic: signal
+            topic: signal.name
             for topic, signal in signals.plain.items()
             if signal.name in self._measures
         }
@@ -73,7 +73,7 @@ class ControlLoop:
             except ValueError:
                 return
             if value == value:  # NaN says nothing
-                self.values[plain.name] = value
+                self.values[plain] = value
             return
         for name, value in self.signals.decode(message.topic, message.payload):
             if value == value and name in self._measures:  # NaN says nothing

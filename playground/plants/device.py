@@ -51,7 +51,7 @@ class Device:
             for signal in listened
         }
         self._plain = {
-            topic: signal
+            topic: (signal.name, *(signal.range or (-math.inf, math.inf)))
             for topic, signal in plant.signals.plain.items()
             if signal.name in self.inputs
         }
@@ -90,9 +90,7 @@ class Device:
 
         def publish() -> None:
             payloads = encode(self.outputs, clock.time_ns())
-            publish_all(
-                connection, list(zip(topics, payloads, qos, retain, strict=True))
-            )
+            publish_all(connection, zip(topics, payloads, qos, retain, strict=True))
 
         return publish
 
@@ -104,7 +102,10 @@ class Device:
             except ValueError:
                 value = math.nan
             if value == value:
-                self.inputs[plain.name] = plain.clip(value)
+                name, low, high = plain
+                self.inputs[name] = (
+                    low if value < low else high if value > high else value
+                )
                 return
         signals = self.plant.signals
         for name, value in signals.decode(message.topic, message.payload):
