@@ -21,6 +21,7 @@ number, text or list. Nothing here knows what a plant or a controller does.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import sys
@@ -273,13 +274,17 @@ def _name(written: Any, signals: Signals | None) -> str:
 
 
 def _hint(target: Any, name: str) -> Any:
+    return _hints(target).get(name, MISSING)
+
+
+@functools.lru_cache(maxsize=8)
+def _hints(target: Any) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):
         # A user's class may name types that exist only for a type checker.
-        return MISSING
-    return hints.get(name, MISSING)
+        return {}
 
 
 def _marker(hint: Any) -> Any:
