@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from playground.learn import network, student
+from playground.learn import boosting, network, student
 from playground.learn.candidates import (
     BOOSTING,
     FILTER_BANK,
@@ -42,9 +42,8 @@ SMALL = {
         "filters": [2, 8, 30],
         "decays": [5, 30],
         "trees": 30,
-        "depth": 3,
+        "leaves": 8,
         "examples": 1000,
-        "rows": 500,
     },
     "network": {**NETWORK, "hidden": 4, "batch": 16, "filters": [5], "memory": 1},
 }
@@ -122,6 +121,33 @@ def test_a_simulator_keeps_runs_apart_and_goes_back(family):
     for k in range(10):
         single = alone.advance(u[1:2, HISTORY + k])
         np.testing.assert_allclose(single[0], answers[k][1], rtol=1e-9, atol=1e-12)
+
+
+def test_trees_answer_as_the_library_that_grew_them():
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    rng = np.random.default_rng(2)
+    settings = {"lags": 2, "filters": [3], "decays": [5], "trees": 20, "leaves": 9}
+    settings |= {"depth": 5, "rate": 0.2, "fewest": 5, "examples": 0}
+    # Two inputs: two lags, one filter; two outputs at the beginning, a decay, 1.
+    x = rng.normal(size=(400, 2 * 3 + 3 + 1))
+    y = np.stack([np.sin(x[:, 0]) + x[:, 2], np.abs(x[:, 4])], axis=1)
+    arrays = boosting._boosted(x, y, settings)
+    plant = FAMILIES["boosting"](settings, {**arrays, **LIMITS})
+    plant.begin(np.zeros((400, 4, 2)), np.zeros((400, 4, 2)))
+    plant._bank.with_inputs = lambda u: x
+    said = plant.advance(np.zeros((400, 2)))
+    for k in range(2):
+        model = HistGradientBoostingRegressor(
+            learning_rate=0.2,
+            max_iter=20,
+            max_leaf_nodes=9,
+            max_depth=5,
+            min_samples_leaf=5,
+            early_stopping=False,
+        ).fit(x, y[:, k])
+        wanted = np.clip(model.predict(x), -3, 3)
+        np.testing.assert_allclose(said[:, k], wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_gradients_through_the_simulation_are_those_of_finite_differences():

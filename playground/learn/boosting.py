@@ -1,8 +1,7 @@
-"""Training of boosted oblivious trees on filtered inputs.
+"""Training of boosted trees on filtered inputs.
 
-Stochastic gradient boosting (Friedman 2002) of the squared error of all outputs
-at once: each tree is fitted to what the ones before left over, on a random part
-of rows and features.
+Gradient boosting on histograms (Friedman 2001; Ke et al. 2017), by scikit-learn.
+What is kept are plain arrays of the nodes: stepping needs no scikit-learn.
 """
 
 from __future__ import annotations
@@ -18,9 +17,6 @@ from playground.learn.filter_bank import Pairs
 
 Array = npt.NDArray[Any]
 
-BINS = 64
-"""One more than the thresholds that are tried per feature."""
-
 
 def trained(
     folds: Sequence[Sequence[Segment]], settings: Mapping[str, Any], *, seed: int
@@ -29,102 +25,80 @@ def trained(
 
     Args:
         folds: Scaled blocks.
-        settings: ``filters``, ``decays``, ``trees``, ``depth``, ``rate``,
-            ``examples`` (drawn once), ``rows`` and ``features`` (drawn per
-            tree), ``pull`` (rows' worth of zero in every leaf), ``straight``
-            (a linear part comes first).
+        settings: ``lags``, ``filters``, ``decays``, ``trees`` (per output),
+            ``leaves`` and ``depth`` of each, ``rate``, ``fewest`` (examples in a
+            leaf), ``examples`` (drawn at least).
         seed: Of all that is drawn.
 
     Returns:
         Arrays of `playground.plants.learned.boosting.Boosting`, without the
         limits: one without each fold, and those of all data.
     """
-    pairs = Pairs(folds, settings["filters"], settings["decays"])
+    pairs = Pairs(folds, settings["filters"], settings["decays"], settings["lags"])
 
     def fit(out: int) -> dict[str, Array]:
         rng = np.random.default_rng([seed, out + 1])
         rows = pairs.rows(out)
-        x, y = pairs.draw(rng.choice(rows, settings["examples"]), rng)
-        return _boosted(x, y.astype(np.float64), settings, rng)
+        # Every row once at least, and each time from another beginning.
+        rows = np.tile(rows, int(np.ceil(settings["examples"] / len(rows))))
+        x, y = pairs.draw(rows, rng)
+        return _boosted(x, y, settings)
 
     return [fit(out) for out in range(len(folds))], fit(-1)
 
 
-def _boosted(
-    x: Array, y: Array, settings: Mapping[str, Any], rng: np.random.Generator
-) -> dict[str, Array]:
-    width, outputs = x.shape[1], y.shape[1]
-    straight = np.zeros((width, outputs))
-    if settings["straight"]:
-        xx = x.T.astype(float) @ x + 1e-2 * len(x) * np.eye(width)
-        straight = np.linalg.solve(xx, x.T.astype(float) @ y)
-    left = y - x.astype(np.float64) @ straight
-    edges = np.stack([_edges(column) for column in x.T], axis=1)
-    bins = np.stack(
-        [np.searchsorted(edges[:, f], x[:, f], side="left") for f in range(width)]
-    ).astype(np.int64)
-    trees, depth = settings["trees"], settings["depth"]
-    feature = np.zeros((trees, depth))
-    threshold = np.zeros((trees, depth))
-    leaves = np.zeros((trees, 1 << depth, outputs))
-    for tree in range(trees):
-        chosen = rng.choice(len(x), min(settings["rows"], len(x)), replace=False)
-        tried = rng.choice(
-            width - 1, min(settings["features"], width - 1), replace=False
-        )
-        mine, wrong = bins[:, chosen], left[chosen]
-        leaf = np.zeros(len(chosen), np.int64)
-        everywhere = np.zeros(len(x), np.int64)
-        for level in range(depth):
-            f, b = _best_question(mine, wrong, leaf, tried, level, settings["pull"])
-            feature[tree, level], threshold[tree, level] = f, edges[b, f]
-            leaf |= (mine[f] > b).astype(np.int64) << level
-            everywhere |= (bins[f] > b).astype(np.int64) << level
-        count = np.bincount(leaf, minlength=1 << depth)
-        for k in range(outputs):
-            total = np.bincount(leaf, weights=wrong[:, k], minlength=1 << depth)
-            leaves[tree, :, k] = settings["rate"] * total / (count + settings["pull"])
-        left -= leaves[tree][everywhere]
+def _boosted(x: Array, y: Array, settings: Mapping[str, Any]) -> dict[str, Array]:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    feature, threshold, child, value, root, output, base = ([] for _ in range(7))
+    depth, nodes = 1, 0
+    for k in range(y.shape[1]):
+        model = HistGradientBoostingRegressor(
+            learning_rate=settings["rate"],
+            max_iter=settings["trees"],
+            max_leaf_nodes=settings["leaves"],
+            max_depth=settings["depth"],
+            min_samples_leaf=settings["fewest"],
+            early_stopping=False,
+            random_state=0,
+        ).fit(x, y[:, k])
+        # There is no public way to the trees; a test compares with `predict`.
+        base.append(float(np.ravel(model._baseline_prediction)[0]))  # noqa: SLF001
+        for (tree,) in model._predictors:  # noqa: SLF001
+            found = _nodes(tree.nodes)
+            root.append(nodes)
+            output.append(k)
+            feature.append(found["feature"])
+            threshold.append(found["threshold"])
+            child.append(found["child"] + nodes)
+            value.append(found["value"])
+            depth = max(depth, int(tree.nodes["depth"].max()))
+            nodes += len(tree.nodes)
     return {
-        "straight": straight,
-        "feature": feature,
-        # What equals an edge lies below it.
-        "threshold": threshold.astype(np.float32).astype(np.float64),
-        "leaves": leaves,
+        "feature": np.concatenate(feature),
+        "threshold": np.concatenate(threshold),
+        "child": np.concatenate(child),
+        "value": np.concatenate(value),
+        "root": np.array(root, float),
+        "output": np.array(output, float),
+        "base": np.array(base),
+        "depth": np.array([float(depth)]),
+        "width": np.array([float(x.shape[1])]),
     }
 
 
-def _edges(values: Array) -> Array:
-    """Returns ``BINS - 1`` thresholds, ascending.
-
-    Half of them are quantiles of all values and half of the different ones: a
-    command that rests at zero most of the time would else have none elsewhere.
-    """
-    half = BINS // 2
-    often = np.quantile(values, np.linspace(0, 1, half + 1)[1:-1])
-    different = np.unique(values)
-    seldom = np.quantile(different, np.linspace(0, 1, BINS - half + 2)[1:-1])
-    return np.sort(np.concatenate([often, seldom[: BINS - half]]))
-
-
-def _best_question(
-    bins: Array, wrong: Array, leaf: Array, tried: Array, level: int, pull: float
-) -> tuple[int, int]:
-    """Returns feature and edge that explain most, asked in all leaves at once."""
-    best, answer = -np.inf, (int(tried[0]), 0)
-    size = BINS << level
-    for f in tried:
-        place = leaf * BINS + bins[f]
-        count = np.bincount(place, minlength=size).reshape(-1, BINS).cumsum(axis=1)
-        total = count[:, -1:]
-        gain: Array = np.zeros(BINS - 1)
-        below, above = count[:, :-1] + pull, (total - count)[:, :-1] + pull
-        for k in range(wrong.shape[1]):
-            summed = np.bincount(place, weights=wrong[:, k], minlength=size)
-            summed = summed.reshape(-1, BINS).cumsum(axis=1)
-            low, high = summed[:, :-1], summed[:, -1:] - summed[:, :-1]
-            gain += (low**2 / below + high**2 / above).sum(axis=0)
-        at = int(np.argmax(gain))
-        if gain[at] > best:
-            best, answer = float(gain[at]), (int(f), at)
-    return answer
+def _nodes(tree: Array) -> dict[str, Array]:
+    """Puts the nodes of a tree so that the children of each are neighbours."""
+    order = [0]
+    for place in order:
+        if not tree["is_leaf"][place]:
+            order += [int(tree["left"][place]), int(tree["right"][place])]
+    where = np.empty(len(tree))
+    where[order] = np.arange(len(order))
+    leaf = tree["is_leaf"][order].astype(bool)
+    return {
+        "feature": np.where(leaf, 0.0, tree["feature_idx"][order]),
+        "threshold": np.where(leaf, np.inf, tree["num_threshold"][order]),
+        "child": np.where(leaf, where[order], where[tree["left"][order]]),
+        "value": tree["value"][order],
+    }

@@ -152,17 +152,16 @@ FILTER_BANK: dict[str, Any] = {
     "rate": 3e-3,
     "whole": 1,
 }
-BOOSTING = {
+BOOSTING: dict[str, Any] = {
+    "lags": 3,
     "filters": [2, 5, 12, 30, 80, 200],
     "decays": [3, 12, 50, 200],
-    "trees": 300,
-    "depth": 5,
-    "rate": 0.08,
-    "examples": 30_000,
-    "rows": 4_000,
-    "features": 16,
-    "pull": 20.0,
-    "straight": True,
+    "trees": 80,
+    "leaves": 31,
+    "depth": 8,
+    "rate": 0.1,
+    "fewest": 20,
+    "examples": 20_000,
 }
 RESERVOIR = {
     "units": 200,

@@ -28,6 +28,7 @@ class Pairs:
         folds: Scaled blocks.
         filters: Time constants in steps.
         decays: Time constants in steps.
+        lags: Rows of inputs, the present one included; at most ``GIVEN``.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class Pairs:
         folds: Sequence[Sequence[Segment]],
         filters: Sequence[float],
         decays: Sequence[float],
+        lags: int = 1,
     ) -> None:
+        self._lags = lags
         blocks = [(b, k) for k, fold in enumerate(folds) for b in fold]
         self.u = np.vstack([b.u for b, _ in blocks])
         self.y = np.vstack([b.y for b, _ in blocks])
@@ -69,9 +72,8 @@ class Pairs:
         ).reshape(-1, 1)
         fading = np.exp(-lag[:, None] * self._fade)
         start = (fading[:, :, None] * self.y[known][:, None, :]).reshape(len(rows), -1)
-        features = np.hstack(
-            [self.u[rows], bank, start, fading, np.ones((len(rows), 1))]
-        )
+        recent = [self.u[rows - k] for k in range(self._lags)]
+        features = np.hstack([*recent, bank, start, fading, np.ones((len(rows), 1))])
         return features.astype(np.float32), self.y[rows].astype(np.float32)
 
 

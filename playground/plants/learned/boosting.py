@@ -1,8 +1,7 @@
 """Low-pass filters of the inputs into boosted trees: no feedback, no drift.
 
-All nodes of one depth of a tree ask the same question, so a tree is a table:
-its answers, read as binary digits, are the number of the leaf (oblivious trees,
-Prokhorenkova et al. 2018). A step is then a handful of numpy calls.
+All trees are walked down together, a level at a time, so a step is a handful of
+numpy calls however many trees there are. A leaf leads to itself.
 """
 
 from __future__ import annotations
@@ -17,13 +16,16 @@ from playground.plants.learned.simulator import Array, copied
 
 
 class Boosting:
-    """A sum of oblivious trees on a `Bank`, beside a linear part.
+    """A sum of regression trees on a `Bank`, some for each output.
 
     Args:
-        settings: ``filters`` and ``decays`` (time constants in steps).
-        arrays: ``straight`` features × outputs; ``feature`` and ``threshold``
-            trees × depth; ``leaves`` trees × 2^depth × outputs; ``low`` and
-            ``high``.
+        settings: ``lags`` (rows of inputs), ``filters`` and ``decays`` (time
+            constants in steps).
+        arrays: Of all nodes of all trees end to end: ``feature``, ``threshold``
+            (up to it the answer is no), ``child`` (the node to go to on no; on
+            yes the one after it), ``value`` (of a leaf); per tree ``root`` and
+            ``output``; ``base`` per output; ``depth`` and ``width`` (features);
+            ``low`` and ``high``.
     """
 
     history = GIVEN
@@ -31,32 +33,46 @@ class Boosting:
     def __init__(
         self, settings: Mapping[str, Any], arrays: Mapping[str, Array]
     ) -> None:
-        self.low, self.high = arrays["low"], arrays["high"]
-        self._straight = arrays["straight"]
-        trees, depth = arrays["feature"].shape
-        self._feature = arrays["feature"].astype(np.intp).ravel()
-        self._threshold = arrays["threshold"].ravel()
-        self._digits = (1 << np.arange(depth)).astype(np.intp)
-        self._leaves = arrays["leaves"].reshape(trees << depth, -1)
-        self._first_leaf = (np.arange(trees) << depth).astype(np.intp)
+        self.low, self.high = arrays["low"][None], arrays["high"][None]
+        self._feature = arrays["feature"].astype(np.intp)
+        self._threshold, self._value = arrays["threshold"], arrays["value"]
+        self._child = arrays["child"].astype(np.intp)
+        self._root = arrays["root"].astype(np.intp)
+        self._depth = int(arrays["depth"][0])
+        outputs = self.low.shape[1]
+        self._base = arrays["base"][None]
+        # Adds up the trees of each output as a product.
+        self._sums = (arrays["output"][:, None] == np.arange(outputs)).astype(float)
         filters, decays = settings["filters"], settings["decays"]
-        outputs, width = len(self.low), len(self._straight)
-        inputs = inputs_in(width, len(filters), len(decays), outputs)
-        self._bank = Bank(filters, decays, inputs=inputs, outputs=outputs)
+        lags, width = int(settings["lags"]), int(arrays["width"][0])
+        inputs = inputs_in(width, len(filters), len(decays), outputs, lags=lags)
+        self._bank = Bank(filters, decays, inputs=inputs, outputs=outputs, lags=lags)
 
     def begin(self, u: Array, y: Array) -> None:
         """Starts runs; see `Simulator`."""
         self._bank.begin(u, y)
+        shape = (len(u), len(self._root))
+        self._begin_at = np.ascontiguousarray(np.broadcast_to(self._root, shape))
+        # Where the features of a run begin, in all features end to end.
+        self._places = np.arange(len(u))[:, None] * self._bank.x.shape[1]
 
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
         x = self._bank.with_inputs(u)
-        yes = x[:, self._feature] > self._threshold
-        depth = len(self._digits)
-        leaf = yes.reshape(len(x), -1, depth) @ self._digits
-        leaf += self._first_leaf
-        y = x @ self._straight + self._leaves[leaf].sum(axis=1)
-        return np.asarray(np.minimum(np.maximum(y, self.low), self.high))
+        flat, many = x.ravel(), len(x) > 1
+        node = self._begin_at
+        for _ in range(self._depth):
+            asked = self._feature.take(node)
+            if many:
+                asked += self._places
+            yes = flat.take(asked) > self._threshold.take(node)
+            node = self._child.take(node)
+            node += yes
+        y: Array = np.dot(self._value.take(node), self._sums)
+        y += self._base
+        np.maximum(y, self.low, out=y)
+        np.minimum(y, self.high, out=y)
+        return y
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of filters and decays."""
@@ -64,4 +80,5 @@ class Boosting:
 
     def set_state(self, state: tuple[Array, ...]) -> None:
         """Goes back to what `state` returned."""
-        (self._bank.x,) = copied(state)
+        (x,) = copied(state)
+        self._bank.take(x)

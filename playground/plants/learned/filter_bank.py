@@ -26,11 +26,15 @@ class FilterBank:
     def __init__(
         self, settings: Mapping[str, Any], arrays: Mapping[str, Array]
     ) -> None:
-        self.low, self.high = arrays["low"], arrays["high"]
-        self._straight, self._first = arrays["straight"], arrays["first"]
-        self._second, self._third = arrays["second"], arrays["third"]
+        self.low, self.high = arrays["low"][None], arrays["high"][None]
+        # The mean of all copies is one network, as wide as all of them.
+        self._copies, width, _ = arrays["first"].shape
+        self._straight = arrays["straight"].mean(axis=0)
+        self._first = np.concatenate(list(arrays["first"]), axis=1)
+        self._second = arrays["second"]
+        self._third = np.concatenate(list(arrays["third"]), axis=0) / self._copies
         filters, decays = settings["filters"], settings["decays"]
-        outputs, width = len(self.low), self._first.shape[1]
+        outputs = self.low.shape[1]
         inputs = inputs_in(width, len(filters), len(decays), outputs)
         self._bank = Bank(filters, decays, inputs=inputs, outputs=outputs)
 
@@ -41,9 +45,20 @@ class FilterBank:
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
         x = self._bank.with_inputs(u)
-        hidden = np.tanh(np.tanh(x @ self._first) @ self._second)
-        y = (x @ self._straight + hidden @ self._third).mean(axis=0)
-        return np.asarray(np.minimum(np.maximum(y, self.low), self.high))
+        hidden: Array = np.dot(x, self._first)
+        np.tanh(hidden, out=hidden)
+        if self._copies == 1:
+            hidden = np.dot(hidden, self._second[0])
+        else:
+            apart = hidden.reshape(len(x), self._copies, -1).transpose(1, 0, 2)
+            hidden = np.matmul(apart, self._second).transpose(1, 0, 2)
+            hidden = hidden.reshape(len(x), -1)
+        np.tanh(hidden, out=hidden)
+        y: Array = np.dot(x, self._straight)
+        y += np.dot(hidden, self._third)
+        np.maximum(y, self.low, out=y)
+        np.minimum(y, self.high, out=y)
+        return y
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of filters and decays."""
@@ -51,4 +66,5 @@ class FilterBank:
 
     def set_state(self, state: tuple[Array, ...]) -> None:
         """Goes back to what `state` returned."""
-        (self._bank.x,) = copied(state)
+        (x,) = copied(state)
+        self._bank.take(x)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from playground.plants.learned.arx import Lags
-from playground.plants.learned.simulator import Array, copied
+from playground.plants.learned.simulator import Array
 
 
 class Fourier:
@@ -27,13 +27,15 @@ class Fourier:
     def __init__(
         self, settings: Mapping[str, Any], arrays: Mapping[str, Array]
     ) -> None:
-        self._omega = arrays["omega"]
-        width = len(self._omega)
-        self._linear, self._waves = arrays["weights"][:width], arrays["weights"][width:]
-        self.low, self.high = arrays["low"], arrays["high"]
-        outputs = len(self.low)
+        omega, weights = arrays["omega"], arrays["weights"]
+        width = len(omega)
+        self.low, self.high = arrays["low"][None], arrays["high"][None]
+        outputs = self.low.shape[1]
         na, nb = int(settings["na"]), int(settings["nb"])
         self._lags = Lags(na, nb, outputs, (width - na * outputs - 1) // nb)
+        self._omega = self._lags.rows(omega)
+        self._linear = self._lags.rows(weights[:width])
+        self._waves = weights[width:]
         self.history = self._lags.history
 
     def begin(self, u: Array, y: Array) -> None:
@@ -43,16 +45,20 @@ class Fourier:
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
         x = self._lags.with_inputs(u)
-        y = self._lags.newest() + x @ self._linear
-        y += np.cos(x @ self._omega) @ self._waves
-        y = np.minimum(np.maximum(y, self.low), self.high)
+        waves: Array = np.dot(x, self._omega)
+        np.cos(waves, out=waves)
+        y: Array = np.dot(waves, self._waves)
+        y += np.dot(x, self._linear)
+        y += self._lags.newest()
+        np.maximum(y, self.low, out=y)
+        np.minimum(y, self.high, out=y)
         self._lags.take_outputs(y)
         return y
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of the lags."""
-        return copied((self._lags.x,))
+        return (self._lags.state(),)
 
     def set_state(self, state: tuple[Array, ...]) -> None:
         """Goes back to what `state` returned."""
-        (self._lags.x,) = copied(state)
+        self._lags.set_state(state[0])

@@ -48,11 +48,39 @@ class Network:
         self._both = np.concatenate([skeleton, inner], axis=2)
         self._outer = outer
         self._opening = arrays["opening"]
-        self._keep = np.exp(-1.0 / self.filters)[:, None]
+        keep = np.exp(-1.0 / self.filters)
+        # As wide as what it multiplies: numpy is slower where shapes differ.
+        self._keep = np.repeat(keep[:, None], self.inputs, axis=1)[None, None]
         wide = np.full(self.memory, 50.0)
-        self._least = np.concatenate([self.low, -wide])
-        self._most = np.concatenate([self.high, wide])
-        self._x = np.ones((self.copies, 1, width))
+        self._least = np.concatenate([self.low, -wide])[None, None]
+        self._most = np.concatenate([self.high, wide])[None, None]
+        self._take(np.ones((self.copies, 1, width)))
+
+    def _take(self, x: Array) -> None:
+        """Makes ``x`` the state, with its parts as views: slicing takes time."""
+        no, ny = self.outputs, self.na * self.outputs
+        first, end = self.first_u, self.first_filter
+        runs = x.shape[1]
+        self._x = x
+        self._newest, self._outputs = x[:, :, :no], x[:, :, no:ny]
+        self._older_outputs = x[:, :, : ny - no]
+        self._memory = x[:, :, ny:first]
+        self._input = x[:, :, first : first + self.inputs]
+        self._inputs = x[:, :, first + self.inputs : end]
+        self._older_inputs = x[:, :, first : end - self.inputs]
+        self._past = x[:, :, end:-1].reshape(
+            self.copies, runs, len(self.filters), self.inputs
+        )
+        raw = np.empty((self.copies, runs, self._both.shape[2]))
+        self._raw = raw
+        self._change, self._hidden = raw[:, :, : self.states], raw[:, :, self.states :]
+        self._said = np.empty((self.copies, runs, self.states))
+        self._said_y, self._said_memory = self._said[:, :, :no], self._said[:, :, no:]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Makes the views of a copy again: pickle makes arrays of them."""
+        self.__dict__.update(state)
+        self._take(self._x)
 
     def begin(self, u: Array, y: Array) -> None:
         """Starts runs; see `Simulator`."""
@@ -62,50 +90,46 @@ class Network:
         ny, first, end = self.na * self.outputs, self.first_u, self.first_filter
         x[:, :, :ny] = y[:, rows - self.na :][:, ::-1].reshape(runs, -1)
         x[:, :, first:end] = u[:, rows - self.nb :][:, ::-1].reshape(runs, -1)
-        self._x = x
+        self._take(x)
         if len(self.filters):
-            self._filtered()[:] = u[:, 0, None, :]
+            self._past[:] = u[:, 0, None, :]
             for row in range(1, rows):
                 self._filter(u[:, row])
         if self.memory:
             x[:, :, ny:first] = x @ self._opening
 
-    def _filtered(self) -> Array:
-        """Returns the filters, copies × runs × constants × inputs; a view."""
-        part = self._x[:, :, self.first_filter : -1]
-        return part.reshape(*part.shape[:2], len(self.filters), self.inputs)
-
     def _filter(self, u: Array) -> None:
-        now = u[:, None, :]
-        past = self._filtered()
+        now, past = u[:, None, :], self._past
         past -= now
         past *= self._keep
         past += now
 
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
-        x, no = self._x, self.outputs
-        ny, first, end = self.na * no, self.first_u, self.first_filter
         if self.nb > 1:
-            x[:, :, first + self.inputs : end] = x[:, :, first : end - self.inputs]
-        x[:, :, first : first + self.inputs] = u
+            self._inputs[:] = self._older_inputs
+        self._input[:] = u
         if len(self.filters):
             self._filter(u)
-        both = x @ self._both
-        states = np.tanh(both[:, :, self.states :]) @ self._outer
-        states += both[:, :, : self.states]
-        states[:, :, :no] += x[:, :, :no]
+        np.matmul(self._x, self._both, out=self._raw)
+        hidden, said = self._hidden, self._said
+        np.tanh(hidden, out=hidden)
+        np.matmul(hidden, self._outer, out=said)
+        said += self._change
+        self._said_y += self._newest
         if self.memory:
-            states[:, :, no:] += x[:, :, ny:first]
-        np.maximum(states, self._least, out=states)
-        np.minimum(states, self._most, out=states)
+            self._said_memory += self._memory
+        np.maximum(said, self._least, out=said)
+        np.minimum(said, self._most, out=said)
         if self.memory:
-            x[:, :, ny:first] = states[:, :, no:]
+            self._memory[:] = self._said_memory
         if self.na > 1:
-            x[:, :, no:ny] = x[:, :, : ny - no]
-        y: Array = states[:, :, :no]
-        x[:, :, :no] = y
-        return y[0] if self.copies == 1 else np.asarray(y.mean(axis=0))
+            self._outputs[:] = self._older_outputs
+        self._newest[:] = self._said_y
+        if self.copies == 1:
+            y: Array = self._said_y[0].copy()
+            return y
+        return np.asarray(np.add.reduce(self._said_y, axis=0) / self.copies)
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of lags, memory and filters."""
@@ -113,4 +137,5 @@ class Network:
 
     def set_state(self, state: tuple[Array, ...]) -> None:
         """Goes back to what `state` returned."""
-        (self._x,) = copied(state)
+        (x,) = copied(state)
+        self._take(x)

@@ -34,21 +34,40 @@ class Reservoir:
         self, settings: Mapping[str, Any], arrays: Mapping[str, Array]
     ) -> None:
         self._feed, self._bias = arrays["feed"][:-1], arrays["feed"][-1]
-        self._leak = arrays["leak"]
+        self._bias = self._bias[None, :]
+        self._leak = arrays["leak"][None]
         self._ring = float(settings["ring"])
         self._readout = arrays["readout"]
-        self.low, self.high = arrays["low"], arrays["high"]
-        self.outputs = len(self.low)
+        self.low, self.high = arrays["low"][None], arrays["high"][None]
+        self.outputs = self.low.shape[1]
         self.inputs, self.units = self._feed.shape
         fade = np.exp(-1.0 / np.asarray(settings["decays"], dtype=np.float64))
         self._decays = len(fade)
-        self._fading = np.concatenate([np.repeat(fade, self.outputs), fade])
-        self._x = np.ones((1, len(self._readout)))
+        self._fading = np.concatenate([np.repeat(fade, self.outputs), fade])[None]
+        self._take(np.ones((1, len(self._readout))))
+
+    def _take(self, x: Array) -> None:
+        """Makes ``x`` the state, with its parts as views."""
+        units = self.units
+        self._x = x
+        self._units, self._last = x[:, :units], x[:, units - 1]
+        self._input = x[:, units : units + self.inputs]
+        self._fades = x[:, units + self.inputs : -1]
+        # Each unit's neighbour, so that turning the ring is one product.
+        self._before = np.empty((len(x), units))
+        self._before_first, self._before_rest = self._before[:, 0], self._before[:, 1:]
+        self._units_but_last = x[:, : units - 1]
+        self._drive = np.empty((len(x), units))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Makes the views of a copy again: pickle makes arrays of them."""
+        self.__dict__.update(state)
+        self._take(self._x)
 
     def begin(self, u: Array, y: Array) -> None:
         """Starts runs; see `Simulator`."""
         runs = len(u)
-        self._x = np.zeros((runs, len(self._readout)))
+        self._take(np.zeros((runs, len(self._readout))))
         # As if the first inputs had stood for long.
         for _ in range(SETTLING):
             self._turn(u[:, 0])
@@ -62,25 +81,29 @@ class Reservoir:
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
         self._turn(u)
-        x = self._x
-        x[:, self.units : self.units + self.inputs] = u
-        x[:, self.units + self.inputs : -1] *= self._fading
-        return np.minimum(np.maximum(x @ self._readout, self.low), self.high)
+        self._input[:] = u
+        self._fades *= self._fading
+        y: Array = np.dot(self._x, self._readout)
+        np.maximum(y, self.low, out=y)
+        np.minimum(y, self.high, out=y)
+        return y
 
     def features(self) -> Array:
         """Returns what the read-out looks at, runs × features; not a copy."""
         return self._x
 
     def _turn(self, u: Array) -> None:
-        units = self._x[:, : self.units]
-        drive = u @ self._feed
+        drive, before = self._drive, self._before
+        self._before_rest[:] = self._units_but_last
+        self._before_first[:] = self._last
+        before *= self._ring
+        np.dot(u, self._feed, out=drive)
         drive += self._bias
-        drive[:, 1:] += self._ring * units[:, :-1]
-        drive[:, 0] += self._ring * units[:, -1]
+        drive += before
         np.tanh(drive, out=drive)
-        drive -= units
+        drive -= self._units
         drive *= self._leak
-        units += drive
+        self._units += drive
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of units and decays."""
@@ -88,7 +111,8 @@ class Reservoir:
 
     def set_state(self, state: tuple[Array, ...]) -> None:
         """Goes back to what `state` returned."""
-        (self._x,) = copied(state)
+        (x,) = copied(state)
+        self._take(x)
 
 
 SETTLING = 300
