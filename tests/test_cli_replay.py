@@ -237,7 +237,6 @@ def test_keys_seek_and_the_progress_line_follows(session, mosquitto, tmp_path):
         (["--remap", "x/#=y/#"], "matches no topic"),
         (["--retain", "always"], "preserve or never"),
         (["--transform", "nowhere:function"], "cannot be imported"),
-        (["--wait-for-client", "x"], "cannot be seen from outside"),
     ],
 )
 def test_wrong_options_are_explained_before_anything_is_sent(
@@ -282,6 +281,49 @@ def test_waiting_for_a_client_in_vain_answers_1(session, capsys):
     code = _run(["replay", str(session), "--wait-for-client", "x", "--wait", "0.1s"])
     assert code == 1
     assert "Client 'x' did not connect within 0.1 s" in capsys.readouterr().err
+
+
+def test_a_consumer_says_on_a_broker_of_others_that_it_is_ready(
+    session, mosquitto, eventually
+):
+    program = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from playground.cli import main; main()"),
+            *("replay", str(session), "--broker", mosquitto.url, "--speed", "max"),
+            *("--wait-for-client", "twin", "--wait-for-subscriber", "a"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    heard: list[Message] = []
+    try:
+        assert program.stderr.readline().startswith("listening to playground/ready/#")
+        assert program.stderr.readline().startswith("waiting for client 'twin'")
+        twin = MqttBus(mosquitto.url).connect("twin", heard.append)
+        twin.subscribe("a")
+        ready = "playground/ready/twin"
+        twin.publish(ready, b"a\nb/#", retain=True, qos=1)
+        assert program.wait(20) == 0, program.stderr.read()
+        eventually(lambda: len(heard) == 20)
+        twin.publish(ready, b"", retain=True, qos=1)
+        twin.disconnect()
+    finally:
+        program.kill()
+        program.wait()
+        program.stdout.close()
+        program.stderr.close()
+
+
+def test_a_consumer_that_says_nothing_is_waited_for_in_vain(session, mosquitto, capsys):
+    silent = MqttBus(mosquitto.url).connect("silent")
+    silent.subscribe("a")
+    arguments = ["--broker", mosquitto.url, "--wait-for-subscriber", "a"]
+    assert _run(["replay", str(session), *arguments, "--wait", "0.2s"]) == 1
+    said = capsys.readouterr().err
+    assert "Nobody subscribed to 'a' within 0.2 s" in said
+    assert "on playground/ready/<client id>" in said
+    silent.disconnect()
 
 
 @pytest.mark.broker

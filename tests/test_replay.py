@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from playground.bus import LocalBus
 from playground.clock import VirtualClock
-from playground.errors import NotEnoughData, PlaygroundError
+from playground.errors import ConnectionFailed, NotEnoughData, PlaygroundError
 from playground.message import Message
 from playground.recording import Recording, RecordingWriter
 from playground.replay import MAX, Pace, Remap, Replayer, Selection
 from playground.replay.pace import LatenessMeter
+from playground.replay.readiness import Audience
 
 START = 1_700_000_000 * 10**9
 MS = 1_000_000
@@ -787,7 +788,6 @@ def test_selection_state_follows_remap_collisions(tmp_path):
 
 def test_a_broker_that_goes_away_is_told_with_the_place(three, tmp_path):
     from playground.broker import EmbeddedBroker
-    from playground.errors import ConnectionFailed
     from playground.mqtt import MqttBus
 
     recording = record(tmp_path / "long.parquet", [at(i / 100) for i in range(3000)])
@@ -808,3 +808,45 @@ def test_a_broker_that_goes_away_is_told_with_the_place(three, tmp_path):
         ):
             replayer.run()
         listener.disconnect()
+
+
+# Who is there to hear it
+
+
+def hello(client, payload):
+    return Message(0, f"playground/ready/{client}", payload, retain=True)
+
+
+def test_a_consumer_is_there_from_its_hello_to_its_farewell():
+    audience = Audience()
+    audience.overhear(hello("a/b", b"modbus/+\n not a filter#\nvalve"))
+    audience.wait_for_client("a/b", timeout_s=0)
+    assert audience.has_subscriber("modbus/1")
+    assert audience.has_subscriber("valve")
+    assert not audience.has_subscriber("pump")
+    audience.overhear(hello("a/b", b"pump"))
+    assert audience.has_subscriber("pump")
+    assert not audience.has_subscriber("valve")
+    audience.overhear(hello("a/b", b""))
+    with pytest.raises(ConnectionFailed, match="connected: nobody"):
+        audience.wait_for_client("a/b", timeout_s=0)
+
+
+def test_mosquittos_log_tells_who_comes_subscribes_and_goes():
+    # As mosquitto 2.0.11 publishes them.
+    audience = Audience()
+    log = "$SYS/broker/log/"
+    come = b"1795382876: New client connected from 127.0.0.1:4865 as the one (p5, c1, k30)."
+    audience.overhear(
+        Message(0, log + "N", b"1795382876: New connection from 1.1.1.1:2")
+    )
+    with pytest.raises(ConnectionFailed):
+        audience.wait_for_client("the one", timeout_s=0)
+    audience.overhear(Message(0, log + "N", come))
+    audience.wait_for_client("the one", timeout_s=0)
+    subscribed = b"1795382876: the one 1 a b/#"
+    audience.overhear(Message(0, log + "M/subscribe", subscribed))
+    audience.wait_for_subscriber("a b/c", timeout_s=0)
+    gone = b"1795382876: Client the one disconnected."
+    audience.overhear(Message(0, log + "N", gone))
+    assert not audience.has_subscriber("a b/c")

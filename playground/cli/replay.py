@@ -163,13 +163,12 @@ def command(
                 replayer.target.close()
                 raise
         else:
-            if wait_for_subscriber or wait_for_client:
-                raise PlaygroundError(
-                    "Who listens to a broker of others cannot be seen from outside.",
-                    "leave out --broker to start our own, or start this one last",
-                )
             bus = _bus(broker, password_file=password_file, ca=ca, cert=cert, key=key)
             replayer = Replayer(recording, bus, **options)
+            if wait_for_subscriber or wait_for_client:
+                _wait_elsewhere(
+                    replayer, bus, wait_for_subscriber, wait_for_client, wait_s
+                )
         report = _play(replayer)
     typer.echo(str(report))
 
@@ -271,6 +270,32 @@ def _wait(
             audience.wait_for_subscriber(timeout_s=wait_s)
         except ConnectionFailed:
             typer.echo("nobody subscribed; playing all the same", err=True)
+
+
+def _wait_elsewhere(
+    replayer: Replayer,
+    bus: MqttBus,
+    subscriber: str | None,
+    client: str | None,
+    wait_s: float | None,
+) -> None:
+    from playground.replay.readiness import overhear
+
+    try:
+        with overhear(bus) as audience:
+            typer.echo("listening to playground/ready/# and mosquitto's log", err=True)
+            _wait(audience, subscriber, client, wait_s)
+    except ConnectionFailed as error:
+        replayer.target.close()
+        raise ConnectionFailed(
+            error.problem,
+            "a broker of others tells nobody who is there: have the consumer publish "
+            "its filters, retained, on playground/ready/<client id>, or let mosquitto "
+            "log to a topic (log_dest topic, log_type all)",
+        ) from error
+    except BaseException:
+        replayer.target.close()
+        raise
 
 
 def _bus(

@@ -1,17 +1,38 @@
 """Waiting for who is to hear a replay, without sleeping.
 
 `Audience` watches the events of a broker that shows them to an observer
-(`EmbeddedBroker`, `LocalBus`) and knows at every moment who is there.
+(`EmbeddedBroker`, `LocalBus`) and knows at every moment who is there. MQTT does
+not tell one client what the others do; on a broker of others `overhear` goes by
+what can be known all the same:
+
+* a consumer says itself that it is ready, by a retained message on
+  ``playground/ready/<client id>``: the filters it has subscribed to, one a line;
+  an empty one (its will, for instance) says that it is gone;
+* mosquitto with ``log_dest topic`` and ``log_type all`` tells who connects and
+  subscribes from now on.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from playground.errors import ConnectionFailed
+from playground.bus import Bus
+from playground.errors import ConnectionFailed, PlaygroundError
 from playground.message import Message, check_filter
+
+READY_PREFIX = "playground/ready/"
+"""Where a consumer says that it is ready."""
+LOG_PREFIX = "$SYS/broker/log/"
+"""Where mosquitto says what it does, if it is told to."""
+_LOG = (
+    (r"\d+: New client connected from \S+ as (.+) \(p\d.*", "connect"),
+    (r"\d+: Client (.+) (disconnected|closed its|has exceeded).*", "disconnect"),
+)
 
 
 def overlap(one: str, other: str) -> bool:
@@ -68,6 +89,32 @@ class Audience:
                 case "disconnect":
                     self._clients.pop(client, None)
             self._changed.notify_all()
+
+    def overhear(self, message: Message) -> None:
+        """Takes in what a consumer, or mosquitto's log, says on a broker of others."""
+        text = message.payload.decode("utf-8", "replace").strip()
+        if message.topic.startswith(READY_PREFIX):
+            client = message.topic.removeprefix(READY_PREFIX)
+            # What was said before is no longer so.
+            self._tell("disconnect", client)
+            if text:
+                self._tell("connect", client)
+                for line in text.splitlines():
+                    with contextlib.suppress(PlaygroundError):
+                        self._tell("subscribe", client, check_filter(line.strip()))
+            return
+        if message.topic == LOG_PREFIX + "M/subscribe":
+            found = re.fullmatch(r"\d+: (.+?) [012] (.+)", text)
+            if found:
+                self._tell("subscribe", found[1], found[2])
+            return
+        for pattern, kind in _LOG:
+            known = re.fullmatch(pattern, text)
+            if known:
+                self._tell(kind, known[1])
+
+    def _tell(self, kind: str, client: str, topic: str = "") -> None:
+        self.observe(Message(0, topic, b"", client=client, kind=kind))
 
     def has_subscriber(self, topic_filter: str = "#") -> bool:
         """Says whether somebody listens to some topic of a filter."""
@@ -135,3 +182,25 @@ class Audience:
                         "start the consumer, or wait longer (--wait)",
                     )
                 self._changed.wait(rest_s)
+
+
+@contextlib.contextmanager
+def overhear(bus: Bus, *, client_id: str = "replay-audience") -> Iterator[Audience]:
+    """Gives the audience of a broker that shows nobody its events.
+
+    Knows of consumers what they say on ``playground/ready/…`` and what mosquitto
+    logs; see the head of this module.
+
+    Raises:
+        ConnectionFailed: The broker cannot be reached, or lets nobody subscribe.
+    """
+    audience = Audience(ignore=("replay", client_id))
+    connection: Any = bus.connect(client_id, audience.overhear)
+    try:
+        # First the log: who says that he is ready after a change in it is heard.
+        with contextlib.suppress(ConnectionFailed):
+            connection.subscribe(LOG_PREFIX + "#", qos=0)
+        connection.subscribe(READY_PREFIX + "#", qos=1)
+        yield audience
+    finally:
+        connection.disconnect()
