@@ -34,6 +34,8 @@ Kind = Literal[
 FEW_MOVES = 10
 FROZEN_SHARE = 0.2
 SIGN_BIT = 0.9
+STRETCHES, SHORTEST_STRETCH = 8, 30
+"""Into how many parts the data are cut to be compared, and the least rows of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,12 +170,34 @@ def examined_rows(segments: Sequence[Segment], signals: Signals) -> list[Finding
     found = [f for k, n in enumerate(names) for f in _unit(signals[n], rows[:, k])]
     found += _signs(names, rows, signals)
     swapped = list(_swapped(names, tables, signals))
+    for segment, rows in zip(segments, tables, strict=True):
+        swapped += _exchanged(names, rows, signals, segment.dt)
     found += swapped
     # What was swapped has the other's level there; that is said already.
     known = {name for f in swapped for name in names if f"{name!r}" in f.text}
     known |= {f.signal for f in swapped}
-    found += [f for f in _levels(names, tables, signals) if f.signal not in known]
+    stretches = list(_stretches(segments, tables))
+    found += [f for f in _levels(names, stretches, signals) if f.signal not in known]
     return found
+
+
+def _stretches(
+    segments: Sequence[Segment], tables: Sequence[Array]
+) -> Iterator[tuple[str, Array]]:
+    """Yields stretches of data to be held beside each other, and what to call them.
+
+    A recording without gaps is one segment; what happens half-way through it shows
+    only where it is cut up.
+    """
+    rows = sum(len(table) for table in tables)
+    for number, (segment, table) in enumerate(zip(segments, tables, strict=True), 1):
+        parts = max(1, round(STRETCHES * len(table) / rows)) if len(tables) < 4 else 1
+        if parts == 1 or len(table) < parts * SHORTEST_STRETCH:
+            yield f"in stretch {number}", table
+            continue
+        for part in np.array_split(np.arange(len(table)), parts):
+            begin, end = part[0] * segment.dt, (part[-1] + 1) * segment.dt
+            yield f"from {say_seconds(begin)} to {say_seconds(end)}", table[part]
 
 
 def _unit(signal: Signal, values: Array) -> Iterator[Finding]:
@@ -190,9 +214,10 @@ def _unit(signal: Signal, values: Array) -> Iterator[Finding]:
 
 
 def _levels(
-    names: Sequence[str], tables: Sequence[Array], signals: Signals
+    names: Sequence[str], stretches: Sequence[tuple[str, Array]], signals: Signals
 ) -> Iterator[Finding]:
     """Finds a signal that changes its scale from one stretch to another."""
+    tables = [table for _, table in stretches]
     factors = {10.0: "tenfold", 100.0: "hundredfold", 1000.0: "a thousandfold"}
     if len(tables) < 3:
         return
@@ -200,7 +225,8 @@ def _levels(
         if signals[name].role == "command":
             continue
         medians = np.array([np.median(np.abs(t[:, column])) for t in tables])
-        usual = float(np.median(medians))
+        # One that occurs: the middle between two scales is neither.
+        usual = float(np.quantile(medians, 0.5, method="lower"))
         if usual <= 0:
             continue
         for number, median in enumerate(medians):
@@ -213,7 +239,7 @@ def _levels(
                         yield Finding(
                             signal=name,
                             kind="unit",
-                            text=f"about {word} {side} in stretch {number + 1} than "
+                            text=f"about {word} {side} {stretches[number][0]} than "
                             "usual: another unit or scale?",
                         )
 
@@ -232,10 +258,11 @@ def _signs(names: Sequence[str], rows: Array, signals: Signals) -> Iterator[Find
         if unit == "1" or len(mine) < 2:
             continue
         below = [k for k in mine if np.median(rows[:, k]) < 0]
+        few = len(below) <= len(mine) / 2
         related = np.atleast_2d(np.corrcoef(rows[:, mine].T))
         for place, k in enumerate(mine):
             against = np.delete(related[place], place)
-            if k in below and len(below) < len(mine) / 2 and against.min() < -SIGN_BIT:
+            if k in below and few and against.min() < -SIGN_BIT:
                 yield Finding(
                     signal=names[k],
                     kind="sign",
@@ -269,6 +296,37 @@ def _swapped(
                     text=f"looks like {names[b]!r} in stretch {number + 1}, and that "
                     "like this: the two may be swapped there",
                 )
+
+
+def _exchanged(
+    names: Sequence[str], rows: Array, signals: Signals, dt: float
+) -> Iterator[Finding]:
+    """Finds the instants at which two signals of one unit change places.
+
+    At such an instant each goes on where the other was, while both are much farther
+    apart than either moves in a step.
+    """
+    if len(rows) < 3:
+        return
+    usual = np.quantile(np.abs(np.diff(rows, axis=0)), 0.95, axis=0)
+    for a, b in itertools.combinations(range(len(names)), 2):
+        if signals[names[a]].unit != signals[names[b]].unit:
+            continue
+        if signals[names[a]].role == "command":
+            continue
+        apart = np.abs(rows[:-1, a] - rows[:-1, b])
+        here = np.abs(rows[1:, [a, b]] - rows[:-1, [b, a]]).max(axis=1)
+        moved = np.abs(rows[1:, [a, b]] - rows[:-1, [a, b]]).min(axis=1)
+        jumps = (here < 0.2 * apart) & (moved > 8 * max(usual[a], usual[b], 1e-9))
+        at = np.flatnonzero(jumps)
+        if not len(at):
+            continue
+        times = " and ".join(say_seconds((k + 1) * dt) for k in at[:3])
+        yield Finding(
+            signal=names[a],
+            kind="swapped",
+            text=f"changes places with {names[b]!r} at {times}: the two were swapped",
+        )
 
 
 def _off(profile: Array, usual: Array) -> float:
