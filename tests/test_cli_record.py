@@ -231,6 +231,12 @@ def test_what_belongs_to_a_trigger_is_refused_without_one(tmp_path, capsys, opti
     assert list(tmp_path.iterdir()) == []
 
 
+def test_record_refuses_the_name_of_another_kind_of_file(tmp_path, capsys):
+    assert run("record", tmp_path / "a.csv", "--broker", "mqtt://127.0.0.1:1") == 2
+    assert "a.parquet, and then: playground export" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_record_says_that_nothing_was_heard(embedded, tmp_path, capsys):
     path = tmp_path / "a.parquet"
     assert (

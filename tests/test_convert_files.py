@@ -531,6 +531,28 @@ def test_a_place_that_cannot_be_written_is_told(day, tmp_path, suffix):
     assert "Errno" not in str(error.value)
 
 
+@pytest.mark.parametrize("verb", ["cut", "filter", "merge", "import"])
+def test_a_recording_that_cannot_be_written_is_told_without_a_traceback(
+    day, tmp_path, capsys, verb
+):
+    (tmp_path / "file").write_text("")
+    export(day, tmp_path / "day.jsonl")
+    source = tmp_path / ("day.jsonl" if verb == "import" else "day.parquet")
+    sources = [str(source)] * (2 if verb == "merge" else 1)
+    assert _run([verb, *sources, "-o", f"{tmp_path}/file/below/x.parquet"]) == 2
+    errors = capsys.readouterr().err
+    assert "x.parquet cannot be written: " in errors
+    assert "Errno" not in errors
+
+
+def test_a_wrong_place_in_a_recording_is_told_with_both_forms(day, tmp_path, capsys):
+    out = str(tmp_path / "c.parquet")
+    assert _run(["cut", day.paths[0], "-o", out, "--start", "21:24"]) == 2
+    errors = capsys.readouterr().err
+    assert "'21:24' is neither an instant nor a duration from the start" in errors
+    assert "2026-01-31T08:00 (UTC), or 10min" in errors
+
+
 def test_an_existing_file_is_not_replaced_unasked(day, tmp_path):
     export(day, tmp_path / "x.jsonl")
     with pytest.raises(PlaygroundError, match="exists already"):

@@ -688,6 +688,15 @@ def test_plain_and_encrypted_ports_are_told_apart(
         opening(MqttBus(f"mqtt://127.0.0.1:{tls_mosquitto()}"))
 
 
+def test_a_plain_mosquitto_is_told_from_an_encrypted_one(
+    opening, certificates, mosquitto
+):
+    tls = Tls(ca_file=certificates / "ca.pem")
+    with pytest.raises(ConnectionFailed) as error:
+        opening(MqttBus(f"mqtts://127.0.0.1:{mosquitto.port}", tls=tls))
+    assert "is it an encrypted port?" in str(error.value)
+
+
 def test_certificate_files_are_checked_before_connecting(tmp_path):
     bad = tmp_path / "bad.pem"
     bad.write_text("no certificate")

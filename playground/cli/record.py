@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from playground.record import Progress, Source, Window
 
 
+_OTHER_FILES = frozenset(
+    (".csv", ".db", ".json", ".jsonl", ".log", ".lp", ".mcap", ".tsv", ".txt", ".xlsx")
+)
+
+
 def command(
     output: Annotated[
         Path,
@@ -131,6 +136,11 @@ def command(
         raise PlaygroundError(
             "--tap stands before a broker, but none is named.",
             "name it: --broker mqtt://HOST:1883",
+        )
+    if output.suffix.lower() in _OTHER_FILES:
+        raise PlaygroundError(
+            f"{output} has the name of another kind of file; a recording is Parquet.",
+            f"record to {output.with_suffix('.parquet')}, and then: playground export",
         )
     sync_s = 0.0 if sync == "always" else seconds(sync)
     tls = _tls(ca, cert, key)

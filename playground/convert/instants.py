@@ -44,7 +44,14 @@ def read_place(text: str, recording: Recording) -> int:
         return read_instant(text)
     span = recording.time_range
     start_ns = recording.start_ns if span is None else span[0]
-    return start_ns + round(seconds(text) * 1e9)
+    try:
+        return start_ns + round(seconds(text) * 1e9)
+    except PlaygroundError as error:
+        raise PlaygroundError(
+            f"{text!r} is neither an instant nor a duration from the start "
+            f"({iso(start_ns)}).",
+            "write for instance 2026-01-31T08:00 (UTC), or 10min",
+        ) from error
 
 
 def to_instants(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from playground.errors import PlaygroundError
 from playground.message import Message
 from playground.recording import SCHEMA, Recording
 from playground.recording.columns import encode_names, to_batch
@@ -93,7 +94,13 @@ class Output:
         return Recording([sealed])
 
     def __enter__(self) -> Self:
-        self.target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlaygroundError(
+                f"{self.target} cannot be written: {error.strerror or error}.",
+                "choose another place, or look after its permissions",
+            ) from error
         return self
 
     def __exit__(

@@ -68,11 +68,13 @@ class VersionRefused(Exception):  # noqa: N818 - never leaves this package
 
 def hung_up(url: BrokerUrl, reason: str) -> ConnectionFailed:
     """The broker closed the connection during the handshake."""
+    if "EOF" in reason:
+        reason = "it hung up"  # in OpenSSL's words: a violation of protocol
     return ConnectionFailed(
         f"{url} accepted the connection and closed it before the MQTT handshake was "
         f"over ({reason}).",
         _hint_of_scheme(url)
-        or "is it an MQTT broker, and does it ask for a certificate?",
+        or "is it an MQTT broker? If it asks for a certificate: --cert FILE --key FILE",
     )
 
 
@@ -151,6 +153,11 @@ def unreachable(url: BrokerUrl, error: Exception) -> ConnectionFailed:
         return ConnectionFailed(
             f"Nobody listens at {url}.",
             "start the broker (for instance: playground broker), or correct the port",
+        )
+    if isinstance(error, ConnectionResetError) and url.is_tls:
+        return ConnectionFailed(
+            f"{url} hangs up when an encrypted connection is begun.",
+            "is it an encrypted port? write mqtt:// (or ws://) for a plain one",
         )
     said = getattr(error, "strerror", None) or str(error)
     return ConnectionFailed(

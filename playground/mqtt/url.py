@@ -163,8 +163,7 @@ class Tls:
                 )
         except (OSError, ValueError) as error:
             raise PlaygroundError(
-                f"{str(reading)!r} cannot be used as a certificate: "
-                f"{getattr(error, 'reason', None) or error}.",
+                f"{str(reading)!r} cannot be used as a certificate: {_why(error)}.",
                 "name a PEM file (--ca, --cert, --key); a key with a passphrase must "
                 "be decrypted first",
             ) from error
@@ -190,7 +189,7 @@ def find_password(
         first_line = password_file.read_text("utf-8").partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
         # A decoder's text would show what stands there.
-        why = (error.strerror or error) if isinstance(error, OSError) else "no UTF-8"
+        why = _why(error) if isinstance(error, OSError) else "it is no UTF-8"
         raise PlaygroundError(
             f"The password file {str(password_file)!r} cannot be read: {why}.",
             "check its name and its permissions",
@@ -201,3 +200,11 @@ def find_password(
             "write the password into its first line",
         )
     return first_line
+
+
+def _why(error: Exception) -> str:
+    """OpenSSL's reason, else the system's, else what it says."""
+    for name in ("reason", "strerror"):
+        if said := getattr(error, name, None):
+            return str(said)
+    return str(error)
