@@ -11,6 +11,7 @@ from playground.cli import _run as run_command
 from playground.errors import NotEnoughData, PlaygroundError
 from playground.learn import Segment, judge, learn, learn_segments
 from playground.learn.free_run import free_runs
+from playground.learn.learn import judged
 from playground.message import Message
 from playground.model import load_model, save_model
 from playground.plants.learned import LearnedPlant
@@ -212,6 +213,20 @@ def test_the_command_leaves_nothing_behind_when_it_fails(tmp_path, capsys):
     assert run_command([*arguments, "-o", str(tmp_path / "models" / "t")]) == 3
     assert "rows to learn from" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
+
+
+def test_an_output_that_rests_while_it_is_examined_stays_usable():
+    # Persistence is hard to beat where nothing moves; that says nothing against a
+    # model that is far better than the mean.
+    segment = tank_segment()
+    model = learn_segments([segment], TANK, holdout=0.2, budget_s=2.0)
+    u, y = np.tile([[80.0]], (200, 1)), np.empty((200, 2))
+    y[:] = 60.0 + 1e-4 * np.random.default_rng(1).standard_normal((200, 2))
+    still = Segment(t0=0.0, dt=5.0, u=u, y=y, inputs=("q",), outputs=("hot", "cold"))
+    card = judged(model, [still]).card
+    assert all(e["rmse"] > e["persistence"] for e in card["errors"])
+    assert all(e["rmse"] < e["train_mean"] for e in card["errors"])
+    assert card["unusable"] == []
 
 
 @needs_data

@@ -275,7 +275,7 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
         fast = {"fast": {**model.card["fast"], "errors": [e.as_dict() for e in quick]}}
     unusable = {
         *model.card["unusable"],
-        *(e.output for e in errors if e.rmse >= min(e.train_mean, e.persistence)),
+        *(e.output for e in errors if e.rmse >= e.train_mean),
     }
     return replace(
         model,
