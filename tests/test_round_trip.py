@@ -1,18 +1,25 @@
-"""Real messages: imported, replayed through a broker, recorded, compared."""
+"""Real messages: imported, replayed through a broker, recorded, compared.
+
+Once each; twenty times in a row with ``PLAYGROUND_BENCH=full``.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from playground.broker import EmbeddedBroker
+from playground.broker import EmbeddedBroker, find_mosquitto
 from playground.convert import TableOptions, import_file
 from playground.diff import diff
 from playground.message import Message
 from playground.mqtt import MqttBus
+from playground.record import BrokerSource, EmbeddedSource, Recorder
 from playground.recording import Recording, RecordingWriter
 from playground.replay import MAX, Replayer
+
+ROUNDS = 20 if os.environ.get("PLAYGROUND_BENCH") == "full" else 1
 
 
 @pytest.fixture
@@ -78,3 +85,44 @@ def test_heat_pump_messages_come_through_mosquitto(
     newcomer.disconnect()
     last = {m.topic: m.payload for m in heat_pump.messages()}
     assert {m.topic: m.payload for m in late} == last
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["amqtt", "mosquitto"])
+def test_what_was_recorded_replayed_and_recorded_again_is_equal(
+    backend, heat_pump, tmp_path, eventually
+):
+    if backend == "mosquitto" and find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed")
+    last = {m.topic: m.payload for m in heat_pump.messages()}
+    recording = heat_pump
+    # Each round plays what the round before it recorded.
+    for number in range(ROUNDS):
+        path = tmp_path / f"{number}.parquet"
+        broker = EmbeddedBroker(backend=backend)
+        if backend == "amqtt":
+            source = EmbeddedSource(broker)
+        else:
+            broker.start()
+            source = BrokerSource(broker.url)
+        try:
+            with Recorder(source, path, filters=("altherma/#",)) as recorder:
+                bus = MqttBus(broker.url)
+                report = Replayer(recording, bus, speed=MAX, control=False).run()
+                assert report.messages == heat_pump.count
+                eventually(
+                    lambda: recorder.progress().count >= heat_pump.count, within_s=60
+                )
+                late: list[Message] = []
+                newcomer = bus.connect("newcomer", late.append)
+                newcomer.subscribe("altherma/#", qos=1)
+                eventually(lambda heard=late: len(heard) >= len(last))
+                newcomer.disconnect()
+            recording = recorder.recording
+        finally:
+            broker.stop()
+        assert {m.topic: m.payload for m in late if m.retain} == last, number
+        report = diff(heat_pump, recording)
+        assert report.equal, (number, report.as_dict())
+        assert report.count_b == 29_671
