@@ -44,6 +44,11 @@ class Backlog:
         self.away_since_ns: int | None = None
         self.since_ns: int | None = None
 
+    @property
+    def is_watched(self) -> bool:
+        """Says whether also reads of all that was there matter now."""
+        return self.since_ns is not None or self.away_since_ns is not None
+
     def look(self, now_ns: int, *, is_idle: bool) -> None:
         """The reader is there; called at least every ``LOOK_EVERY_S``.
 

@@ -435,7 +435,8 @@ class Receiver:
                 heard_at = time.monotonic()
                 # Before it is handed over, which may take its time.
                 is_all = _is_all(connection, data)
-                backlog.read(time_ns(), len(data), is_all=is_all)
+                if not is_all or backlog.is_watched:
+                    backlog.read(time_ns(), len(data), is_all=is_all)
                 self._reader.feed(data)
                 if not self._take_all():
                     return self._server_said
