@@ -230,13 +230,14 @@ def test_keys_seek_and_the_progress_line_follows(session, mosquitto, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--start", "noon"], "is not a duration"),
+        (["--start", "noon"], "neither an instant nor a duration"),
         (["--start", "1h"], "Nothing to play"),
         (["--end", "1s", "--duration", "1s"], "both say where it ends"),
         (["--remap", "a"], "has no '='"),
         (["--remap", "x/#=y/#"], "matches no topic"),
         (["--retain", "always"], "preserve or never"),
         (["--transform", "nowhere:function"], "cannot be imported"),
+        (["--transform", "rewrite"], "write module:function"),
     ],
 )
 def test_wrong_options_are_explained_before_anything_is_sent(

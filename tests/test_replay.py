@@ -1,5 +1,7 @@
 import itertools
 import math
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -282,6 +284,41 @@ def test_clients_speak_through_connections_of_their_own(tmp_path):
     ]
     goodbyes = [m.client for m in listener.heard if m.kind == "disconnect"]
     assert sorted(goodbyes) == ["hmi", "plant", "replay"]
+
+
+def test_clients_speak_in_the_order_of_the_recording_however_fast(tmp_path):
+    from playground.mqtt import MqttBus
+
+    left = []
+
+    class Gathering:
+        """As `Sender` does it: what is published leaves together."""
+
+        def __init__(self, client):
+            self.client, self.gathered = client, []
+
+        def publish(self, topic, payload, **_):
+            self.gathered.append(payload)
+
+        def push(self):
+            left.extend(self.gathered)
+            self.gathered.clear()
+
+        def flush(self, _):
+            self.push()
+
+        def disconnect(self):
+            pass
+
+    class Bus(MqttBus):
+        def send(self, client_id, on_message=None):
+            return Gathering(client_id)
+
+    said = [at(i, "a", b"%d" % i, client="xyz"[i * i % 3]) for i in range(30)]
+    recording = record(tmp_path / "r.parquet", said)
+    bus = Bus("mqtt://127.0.0.1:1")
+    Replayer(recording, bus, clients=True, control=False, speed=MAX).run()
+    assert left == [b"%d" % i for i in range(30)]
 
 
 def test_a_recorded_will_is_said_by_the_connection_of_its_client(tmp_path):
@@ -781,6 +818,23 @@ def test_selection_state_follows_remap_collisions(tmp_path):
         "x": b"2"
     }
     assert selection.state(START + 3 * S) == {}
+
+
+def test_neither_replay_nor_diff_wait_for_pandas(tmp_path):
+    record(tmp_path / "r.parquet", [at(0, retain=True), at(1, "b", retain=True)])
+    record(tmp_path / "s.parquet", [at(0, retain=True), at(1, "b", b"2", retain=True)])
+    code = """if True:
+        import sys
+        from playground.diff import diff
+        from playground.recording import Recording
+        from playground.replay import Selection
+        a, b = map(Recording.open, sys.argv[1:])
+        assert len(Selection(a).state(a.time_range[1] + 1)) == 2
+        assert not diff(a, b).equal
+        assert "pandas" not in sys.modules
+    """
+    files = [str(tmp_path / "r.parquet"), str(tmp_path / "s.parquet")]
+    subprocess.run([sys.executable, "-c", code, *files], check=True)
 
 
 # Over a network

@@ -235,6 +235,11 @@ def _retain(text: str) -> Literal["preserve", "never"]:
 def _function(spec: str) -> Any:
     from playground.parameters import load_class
 
+    if ":" not in spec:
+        raise PlaygroundError(
+            f"Transformer {spec!r} names no function.",
+            "write module:function, for instance --transform rewrite:to_now",
+        )
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     return load_class(spec, "transformer", ())

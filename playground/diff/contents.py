@@ -20,7 +20,7 @@ from playground.diff.alignment import Numbers
 from playground.errors import PlaygroundError
 from playground.message import Message, check_filter, matches
 from playground.recording import Recording
-from playground.recording.columns import to_messages
+from playground.recording.columns import byte_list, to_messages, values
 from playground.recording.retained import SAID
 
 BEFORE = 10
@@ -161,8 +161,8 @@ class Side:
         compared = self._compared
         names = batch.column("topic").dictionary.to_pylist()
         codes = [numbers.setdefault(name, len(numbers)) for name in names]
-        indices = batch.column("topic").indices.to_numpy()
-        payloads = batch.column("payload").to_pylist()
+        indices = values(batch.column("topic").indices)
+        payloads = byte_list(batch.column("payload"))
         ignored = [compared.ignore.paths_of(name) for name in names]
         if any(ignored):
             payloads = [
@@ -173,9 +173,9 @@ class Side:
         # is less likely than that the memory flips a bit.
         keys = np.fromiter(map(hash, payloads), np.int64, len(payloads)) * 8
         if compared.qos:
-            keys += batch.column("qos").to_numpy().astype(np.int64) * 2
+            keys += values(batch.column("qos")).astype(np.int64) * 2
         if compared.retain:
-            keys += batch.column("retain").to_numpy(zero_copy_only=False)
+            keys += values(batch.column("retain"))
         return np.array(codes, np.int64)[indices], keys, since(batch, self)
 
     def messages(self, row: int, before: int = 0) -> list[Message]:
@@ -228,7 +228,7 @@ def _same_rows(
             one, other = one.cast(pa.string()), other.cast(pa.string())
         if one.equals(other):
             continue
-        unequal = pc.not_equal(one, other).to_numpy()
+        unequal = values(pc.not_equal(one, other))
         differs = unequal if differs is None else differs | unequal
     if compared.times_s is not None:
         apart = since(left, a) - since(right, b)
@@ -242,7 +242,7 @@ def _same_rows(
 
 def since(rows: pa.Table | pa.RecordBatch, side: Side) -> Numbers:
     """Returns the times of rows since the first message, in nanoseconds."""
-    times: Numbers = rows.column("time").cast(pa.int64()).to_numpy()
+    times: Numbers = values(rows.column("time"))
     return times - (side.start_ns or 0)
 
 

@@ -45,19 +45,18 @@ def last_retained(
         topics=topics, exclude=exclude, end_ns=at_ns, kinds=SAID, columns=_KEYS
     ):
         for batch in table.to_batches():
-            retain = batch.column("retain").to_numpy(zero_copy_only=False)
-            rows = np.flatnonzero(retain)
+            rows = np.flatnonzero(values(batch.column("retain")))
             if not len(rows):
                 continue
             times = values(batch.column("time"))
-            seqs = batch.column("seq").to_numpy()
-            names = batch.column("topic").dictionary
-            codes = batch.column("topic").indices.to_numpy()[rows]
+            seqs = values(batch.column("seq"))
+            names = batch.column("topic").dictionary.to_pylist()
+            codes = values(batch.column("topic").indices)[rows]
             # The last of each is the first of each from behind.
             found, behind = np.unique(codes[::-1], return_index=True)
             for code, back in zip(found.tolist(), behind.tolist(), strict=True):
                 row = rows[len(rows) - 1 - back]
-                last[names[code].as_py()] = (int(seqs[row]), int(times[row]))
+                last[names[code]] = (int(seqs[row]), int(times[row]))
     return _fetch(recording, sorted(last.values()))
 
 
@@ -70,7 +69,7 @@ def _fetch(recording: Recording, wanted: list[tuple[int, int]]) -> list[Message]
         row = np.flatnonzero(seqs == seq)
         if not len(row):
             for table in recording.tables(start_ns=time_ns, kinds=SAID):
-                seqs = table.column("seq").to_numpy()
+                seqs = values(table.column("seq"))
                 row = np.flatnonzero(seqs == seq)
                 if len(row):
                     break

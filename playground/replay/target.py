@@ -63,6 +63,7 @@ class Target:
         else:
             self._main = cast(Connection, where)
         self._clients = clients
+        self._last = self._main
         # paho loses silently what it cannot send at QoS 0.
         self._network: Any = self._main if hasattr(self._main, "dropped") else None
         self._lost_at: float | None = None
@@ -88,8 +89,13 @@ class Target:
             self._look_after(network)
         connection = self._main
         _, topic, payload, qos, retain, _, client, properties, _ = message
-        if self._clients and client is not None:
-            connection = self._connection_of(client)
+        if self._clients:
+            if client is not None:
+                connection = self._connection_of(client)
+            if connection is not self._last:
+                # What one gathered leaves before the next one speaks.
+                self.push()
+                self._last = connection
         connection.publish(
             topic, payload, qos=qos, retain=retain, properties=properties
         )
