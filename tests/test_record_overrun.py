@@ -161,6 +161,7 @@ def test_drops_before_a_stop_are_told_though_the_report_was_dropped_too(
         publish_too_much(url, recorder)
         eventually(lambda: told and told[-1] > 0)
         recorder.may_take.set()
+        eventually(lambda: recorder.progress().count > 100)
         eventually(lambda: connection.backlog.since_ns is None)
     watcher.disconnect()
     (gap,) = recorder.recording.summary().gaps

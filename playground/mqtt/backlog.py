@@ -33,6 +33,7 @@ class Backlog:
 
     Attributes:
         since_ns: Since when it is behind; None if it is not.
+        last_ns: When it was seen to be behind, however shortly; 0 if never.
         away_since_ns: The last look before an absence that has just ended.
     """
 
@@ -41,6 +42,7 @@ class Backlog:
         self._looked_ns: int | None = None
         self._settled_ns = 0
         self._has_all = True
+        self.last_ns = 0
         self.away_since_ns: int | None = None
         self.since_ns: int | None = None
 
@@ -74,6 +76,7 @@ class Backlog:
             is_all: Nothing is waiting behind it.
         """
         self._has_all = is_all
+        self.last_ns = now_ns
         if self.since_ns is None:
             if self.away_since_ns is not None and size >= _LITTLE:
                 self.since_ns = self.away_since_ns

@@ -318,9 +318,13 @@ class BrokerSource:
 
     def _ask_for_drops(self, connection: MqttConnection | Receiver) -> None:
         """At the end: the last report may itself have been dropped."""
-        is_behind = isinstance(connection, Receiver) and connection.backlog.since_ns
-        is_asked = self._counts_dropped and self._dropped >= 0
-        if not is_asked or is_behind or not connection.is_connected:
+        if not self._counts_dropped or self._dropped < 0:
+            return
+        if isinstance(connection, Receiver):
+            backlog = connection.backlog
+            if backlog.since_ns is not None or backlog.last_ns < self._drops_known_ns:
+                return  # no answer would come soon; nothing can be missing
+        if not connection.is_connected:
             return
         with contextlib.suppress(ConnectionFailed):
             # It was retained; the answer to the second comes after it.
