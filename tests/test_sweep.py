@@ -1,9 +1,11 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -212,6 +214,68 @@ def dask_url(tmp_path):
         for _ in range(2):
             stack.callback(end, _worker(url, tmp_path, environment))
         yield f"dask://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def ray_url(tmp_path):
+    """A Ray cluster of one machine with two workers, and its client server."""
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    ports = []
+    with contextlib.ExitStack() as free:
+        for _ in range(2):
+            one = free.enter_context(socket.socket())
+            one.bind(("127.0.0.1", 0))
+            ports.append(one.getsockname()[1])
+    cluster = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
+            *("--block", "--num-cpus=2", "--include-dashboard=false"),
+            *("--disable-usage-stats", "--node-ip-address=127.0.0.1"),
+            *(f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": _path(HERE)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            with socket.socket() as attempt:
+                if attempt.connect_ex(("127.0.0.1", ports[1])) == 0:
+                    break
+            assert cluster.poll() is None, "the cluster did not start"
+            assert time.monotonic() < deadline, "the cluster did not start in time"
+        yield f"ray://127.0.0.1:{ports[1]}"
+    finally:
+        os.killpg(cluster.pid, signal.SIGTERM)
+        cluster.wait(timeout=60)
+
+
+def _path(*more):
+    return os.pathsep.join([*map(str, more), os.environ.get("PYTHONPATH", "")])
+
+
+@pytest.mark.slow
+def test_a_sweep_on_ray_gives_the_same_table(path, tmp_path, ray_url):
+    program = "import sys; from playground.cli import main; main(sys.argv[1:])"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", program, "sweep", str(path)),
+            *("-o", str(tmp_path / "there"), "--backend", ray_url),
+        ],
+        env={**os.environ, "PYTHONPATH": _path(HERE)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "6 runs: 3 pass, 3 fail" in done.stdout
+    here = sweep(path, out=tmp_path / "here", workers=1)
+    assert pq.read_table(tmp_path / "there" / TABLE).equals(here.table)
 
 
 @pytest.mark.slow

@@ -172,15 +172,17 @@ def sweep(
         count = 1 if len(waiting) == 1 else workers
         here = _Here(path=tuple(sys.path), folder=Path.cwd())
         with contextlib.ExitStack() as stack:
-            options: dict[str, Any] = {"n_jobs": count}
+            options: dict[str, Any] = {
+                "n_jobs": count,
+                "return_as": "generator_unordered",
+            }
             if backend is not None:
-                options = stack.enter_context(cluster(backend))
+                options |= stack.enter_context(cluster(backend))
             calls = (
                 joblib.delayed(_do)(scenario, folder, job, key, keep, here)
                 for job, key in waiting
             )
-            pool = joblib.Parallel(return_as="generator_unordered", **options)
-            for row in pool(calls):
+            for row in joblib.Parallel(**options)(calls):
                 rows[row["number"]] = row
                 if progress is not None:
                     progress(len(rows), len(jobs))

@@ -83,6 +83,7 @@ def _ray(url: str) -> Iterator[dict[str, Any]]:
     register_ray()
     try:
         with joblib.parallel_config(backend="ray"):
-            yield {"n_jobs": -1}
+            # It gives its results all at once; the rows are on disk before.
+            yield {"n_jobs": -1, "return_as": "list"}
     finally:
         ray.shutdown()
