@@ -298,6 +298,12 @@ def test_a_kpi_can_be_used_twice_under_two_names():
     assert kpi.of(span(30, u=[0, 1, 0.5])) == 1.5
 
 
+def test_the_way_of_a_temperature_is_a_difference():
+    kpi = read_kpi("travel", {"of": "t"}, {}, SIGNALS)
+    assert kpi.unit == "K"
+    assert read_limit("travel <= 300 K", {"travel": kpi}).value == 300
+
+
 def test_end_stops_are_those_of_the_signal_by_default():
     kpi = read_kpi("saturation_share", {"of": "u"}, {}, SIGNALS)
     assert kpi.of(span(40, u=[0, 1, 0.5, 0.5])) == 0.5

@@ -538,8 +538,10 @@ def _unit(unit: str, written: Mapping[str, Any], signals: Signals) -> str:
         return unit
     of = written.get("of")
     own = signals.need(of).unit if isinstance(of, str) else "1"
-    if unit != "of":
-        own = {"degC": "K", "1": ""}.get(own, own)
+    # All that is summed up of a temperature are differences.
+    own = {"degC": "K", "degF": "degR"}.get(own, own)
+    if unit != "of" and own == "1":
+        own = ""
     if unit == "of^2*s":
         return f"({own})^2*s" if own else "s"
     return own + unit.removeprefix("of") if own else unit.removeprefix("of*")
