@@ -2,6 +2,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from playground.cli import _run
@@ -186,3 +187,13 @@ def test_a_page_shows_the_divergence_without_anything_from_outside(
     text = page.read_text()
     assert "t: changed" in text
     capsys.readouterr()
+
+
+def test_a_page_opens_at_the_divergence():
+    from playground.diff.page import _around
+
+    times = np.arange(10_000.0)
+    assert _around(times, 5000.0) == (4800.0, 5200.0)
+    assert _around(times, 20_000.0) == (9800.0, 9999.0)
+    assert _around(times, None) is None
+    assert _around(times[:500], 100.0) is None

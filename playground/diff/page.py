@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bokeh.embed import file_html
 from bokeh.layouts import column
 from bokeh.models.annotations import Band, Span
+from bokeh.models.ranges import DataRange1d, Range1d
 from bokeh.models.sources import ColumnDataSource
 from bokeh.models.widgets import Div
 from bokeh.plotting import figure
@@ -26,6 +27,8 @@ from playground.recording import Recording
 Values = npt.NDArray[np.float64]
 MOST_POINTS = 20_000
 """Of one line; more around the divergence is shown by its neighbourhood only."""
+AROUND = 200
+"""Samples that are seen on each side of a divergence before anybody zooms."""
 _COLOURS = ("#1f6f8b", "#d1495b")
 
 
@@ -77,8 +80,8 @@ def _verdict(title: str, equal: bool, undecided: str) -> Div:  # noqa: FBT001
 
 def _table(topic: str, what: str, rows: Iterable[tuple[str, Message | None]]) -> str:
     cells = "".join(
-        f"<tr><td>{role}</td><td>{html.escape(m.topic if m else '–')}</td>"
-        f"<td><code>{html.escape(_text(m))}</code></td></tr>"
+        f"<tr valign='top'><td>{role}</td><td>{html.escape(m.topic if m else '–')}</td>"
+        f"<td style='word-break:break-all'><code>{html.escape(_text(m))}</code></td></tr>"
         for role, m in rows
     )
     return f"<h2>{html.escape(topic)}: {html.escape(what)}</h2><table>{cells}</table>"
@@ -147,9 +150,25 @@ def _plot(
             line_color=colour,
             line_width=1.5,
         )
+    around = _around(a[0], at_s) or _around(b[0], at_s)
+    if around is not None:
+        plot.x_range = Range1d(start=around[0], end=around[1])
+        plot.y_range = DataRange1d(only_visible=True)
     if at_s is not None:
         plot.add_layout(Span(location=at_s, dimension="height", line_dash="dashed"))
     return plot
+
+
+def _around(times: Values, at_s: float | None) -> tuple[float, float] | None:
+    """Returns what is shown first: all, where that is not much, or a neighbourhood."""
+    if at_s is None or len(times) <= 4 * AROUND:
+        return None
+    middle = int(np.searchsorted(times, at_s))
+    last = len(times) - 1
+    return (
+        float(times[min(max(0, middle - AROUND), last)]),
+        float(times[min(middle + AROUND, last)]),
+    )
 
 
 def _near(times: Values, at_s: float | None) -> slice:
