@@ -33,7 +33,7 @@ from playground.learn.dataset import (
 )
 from playground.learn.envelope import measured as envelope_of
 from playground.learn.examination import Finding, examined_rows, examined_series
-from playground.learn.folds import folds_of
+from playground.learn.folds import folds_of, later_starts
 from playground.learn.free_run import judge
 from playground.learn.intervals import calibrated
 from playground.learn.selection import Selection, selected
@@ -196,8 +196,14 @@ def learn_segments(
     )
     truth = [b.y[HISTORY:] for fold in folds for b in fold]
     owner = [number for number, fold in enumerate(folds) for _ in fold]
-    chosen = selected(candidates, truth, owner)
-    interval, about_interval = calibrated(truth, chosen.said, chosen.spread)
+    later = later_starts(folds)
+    later_owner = [number for number, more in enumerate(later) for _ in more]
+    chosen = selected(candidates, truth, owner, later_owner)
+    runs = [*truth, *(b.y[HISTORY:] for more in later for b in more)]
+    run_owner = [*owner, *later_owner]
+    interval, about_interval = calibrated(
+        runs, chosen.said, chosen.spread, run_owner, blocks=len(truth)
+    )
     fast: dict[str, Any] = {}
     start = max(train, key=len)
     parameters = {
@@ -220,7 +226,10 @@ def learn_segments(
         )
         fast = {"fast": about}
         alone = [np.zeros_like(s) for s in chosen.spread]
-        width, _ = calibrated(truth, chosen.said, alone)
+        width, _ = calibrated(runs, chosen.said, alone, run_owner, blocks=len(truth))
+        # It is as wrong as those who taught it and as far from them as it is.
+        away = np.array([about["distance"][name] for name in train[0].outputs])
+        width["factor"] *= np.hypot(1.0, away / width["floor"])
         parameters |= {**_named("fast", arrays), **_named("fast interval", width)}
     model = Model(
         signals=signals,
@@ -252,6 +261,7 @@ def learn_segments(
             ],
             "findings": [f.as_dict() for f in odd],
             "interval": about_interval,
+            "plain": [train[0].outputs[k] for k in chosen.plain],
             **fast,
             "unusable": hopeless(train[0].outputs, chosen, folds),
             "errors": [],
@@ -275,7 +285,7 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
         fast = {"fast": {**model.card["fast"], "errors": [e.as_dict() for e in quick]}}
     unusable = {
         *model.card["unusable"],
-        *(e.output for e in errors if e.rmse >= e.train_mean),
+        *(e.output for e in errors if e.rmse >= HOPELESS * e.train_mean),
     }
     return replace(
         model,
