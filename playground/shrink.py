@@ -101,7 +101,10 @@ def shrink(
         f"fewest with which this check still fails:\n{check}"
     )
     half = folder / f".{SHRUNK}.part"
-    text = dump(moved(smallest, folder.resolve()), comment=comment)
+    plain = moved(smallest, folder.resolve())
+    # It is run again once the strategy has been mended, so it holds on to no file.
+    plain.pop("files", None)
+    text = dump(plain, comment=comment)
     half.write_text(text, encoding="utf-8")
     half.replace(folder / SHRUNK)
     return Shrunk(

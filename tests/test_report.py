@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,21 @@ def test_two_runs_can_be_laid_over_each_other(folder, tmp_path, capsys):
     assert "margin of never temp &gt; 39 degC" in page
     assert '"name":"temp, the other"' in page
     assert "temp, the other" not in write_report(folder).read_text()
+
+
+def test_the_command_finds_a_module_in_the_current_folder(folder, tmp_path):
+    (tmp_path / "here").mkdir()
+    shutil.copy(HERE / "heated_tank.py", tmp_path / "here")
+    playground = Path(sys.executable).parent / "playground"
+    done = subprocess.run(
+        [str(playground), "report", str(folder)],
+        cwd=tmp_path / "here",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(folder / "report.html")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -51,6 +51,7 @@ def test_a_planted_bug_of_two_among_ten_events_is_shrunk_to_the_two(
     assert said[0]["at"] == "20min"
     assert set(said[1]["set"]) == {"room"}
     again = load_scenario(tmp_path / "out" / SHRUNK)
+    assert again.files == {}  # The strategy is to be mended.
     assert run(again, out=tmp_path / "again").verdict == "fail"
 
 

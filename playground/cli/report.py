@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,8 @@ def command(
     """
     from playground.report import write_report
 
+    # The scenario may name the user's own module:Class, which lies here.
+    sys.path.insert(0, str(Path.cwd()))
     if (run / "sweep.parquet").is_file():
         from playground.sweep.report import write_sweep_report
 
