@@ -11,6 +11,7 @@ from playground.learn.candidates import (
     HISTORY,
     NETWORK,
     RESERVOIR,
+    Candidate,
     cost,
     geometric_mean,
     tried,
@@ -18,7 +19,7 @@ from playground.learn.candidates import (
 )
 from playground.learn.dataset import Segment
 from playground.learn.filter_bank import Pairs
-from playground.learn.folds import blocks_free_run, folds_of
+from playground.learn.folds import RUNS, blocks_free_run, folds_of, later_starts
 from playground.learn.intervals import calibrated
 from playground.learn.selection import selected
 from playground.plants.learned.bank import GIVEN, Bank
@@ -86,6 +87,9 @@ def test_a_family_learns_and_runs_free_better_than_the_mean(family):
     assert (candidate.errors < 0.8 * spread).all()
     lengths = [len(b) - HISTORY for fold in folds for b in fold]
     assert [len(s) for s in candidate.said] == lengths
+    lengths = [len(b) - HISTORY for fold in later_starts(folds) for b in fold]
+    assert [len(s) for s in candidate.later] == lengths
+    assert len(candidate.said) + len(candidate.later) >= RUNS * 0.8
 
 
 @pytest.mark.parametrize("family", list(SMALL))
@@ -128,7 +132,7 @@ def test_trees_answer_as_the_library_that_grew_them():
 
     rng = np.random.default_rng(2)
     settings = {"lags": 2, "filters": [3], "decays": [5], "trees": 20, "leaves": 9}
-    settings |= {"depth": 5, "rate": 0.2, "fewest": 5, "examples": 0}
+    settings |= {"depth": 5, "rate": 0.2, "fewest": 5, "share": 1.0}
     # Two inputs: two lags, one filter; two outputs at the beginning, a decay, 1.
     x = rng.normal(size=(400, 2 * 3 + 3 + 1))
     y = np.stack([np.sin(x[:, 0]) + x[:, 2], np.abs(x[:, 4])], axis=1)
@@ -279,21 +283,68 @@ def test_intervals_cover_what_they_promise_and_say_when_they_cannot():
             truth.append(scale * rng.standard_normal((200, 1)))
             said.append(np.zeros((200, 1)))
             spread.append(scale)
-        return truth, said, spread
+        return truth, said, spread, [k % 4 for k in range(count)]
 
     arrays, about = calibrated(*blocks(40))
     assert about["calibrated"]
     assert (np.diff(arrays["factor"][:, 0]) >= 0).all()
-    truth, _, spread = blocks(40)
+    truth, _, spread, _ = blocks(40)
     covered = []
     for lead in range(128, 200):
         half = arrays["factor"][7] * (arrays["floor"] + spread[0][lead])
         covered += [abs(t[lead]) <= half for t in truth]
     assert 0.86 <= np.mean(covered) <= 0.97
-    few, about = calibrated(*blocks(4))
+    _, about = calibrated(*blocks(4))
     assert not about["calibrated"]
-    assert "uncalibrated" in about["kind"]
-    assert few["spread"] == 0.0
+    assert "few blocks" in about["kind"]
+
+
+def test_intervals_are_widened_where_folds_differ():
+    rng = np.random.default_rng(0)
+    scale = [0.3, 0.3, 0.3, 1.0]
+    truth = [s * rng.standard_normal((300, 1)) for s in scale]
+    still = [np.zeros((300, 1))] * 4
+    _, about = calibrated(truth, still, still, [0, 1, 2, 3])
+    # Three folds cannot know how different a fourth one is.
+    assert about["widened"][0] > 1.2
+    alike = [rng.standard_normal((300, 1)) for _ in scale]
+    _, about = calibrated(alike, still, still, [0, 1, 2, 3])
+    assert about["widened"][0] < 1.1
+
+
+def test_what_is_no_better_than_plain_arx_by_more_than_chance_stays_plain_arx():
+    folds = folds_of(made_segments())
+    truth = [b.y[HISTORY:] for fold in folds for b in fold]
+    owner = [k for k, fold in enumerate(folds) for _ in fold]
+    rng = np.random.default_rng(0)
+    noise = [rng.standard_normal(t.shape) for t in truth]
+
+    def made(family, error):
+        said = [t + error[f] * n for t, n, f in zip(truth, noise, owner, strict=True)]
+        wrong = [
+            np.sqrt(((s - t) ** 2).mean(axis=0))
+            for s, t in zip(said, truth, strict=True)
+        ]
+        return Candidate(
+            family=family,
+            settings={},
+            parameters={},
+            said=said,
+            later=[],
+            errors=geometric_mean(wrong),
+            seconds=0.0,
+        )
+
+    arx = made("arx", [0.1] * 4)
+    lucky = made("fourier", [0.05, 0.18, 0.05, 0.18])
+    chosen = selected([arx, lucky], truth, owner)
+    assert chosen.plain == (0, 1)
+    assert [m is arx for m in chosen.members] == [True]
+    np.testing.assert_allclose(np.vstack(chosen.said), np.vstack(arx.said))
+    good = made("fourier", [0.04] * 4)
+    chosen = selected([arx, good], truth, owner)
+    assert chosen.plain == ()
+    assert any(m is good for m in chosen.members)
 
 
 def test_the_fast_form_answers_almost_as_all_members_do(monkeypatch):

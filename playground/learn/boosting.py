@@ -27,7 +27,7 @@ def trained(
         folds: Scaled blocks.
         settings: ``lags``, ``filters``, ``decays``, ``trees`` (per output),
             ``leaves`` and ``depth`` of each, ``rate``, ``fewest`` (examples in a
-            leaf), ``examples`` (drawn at least).
+            leaf), ``share`` (of the features that a node may ask about), ``examples`` (drawn at least).
         seed: Of all that is drawn.
 
     Returns:
@@ -59,6 +59,7 @@ def _boosted(x: Array, y: Array, settings: Mapping[str, Any]) -> dict[str, Array
             max_leaf_nodes=settings["leaves"],
             max_depth=settings["depth"],
             min_samples_leaf=settings["fewest"],
+            max_features=settings["share"],
             early_stopping=False,
             random_state=0,
         ).fit(x, y[:, k])

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from playground.learn import arx, boosting, filter_bank, fourier, network, reservoir
 from playground.learn.dataset import Segment
-from playground.learn.folds import blocks_free_run
+from playground.learn.folds import blocks_free_run, later_starts
 from playground.plants.learned.plant import FAMILIES
 
 Array = npt.NDArray[np.float64]
@@ -39,6 +39,8 @@ class Candidate:
         parameters: Its arrays, fitted to all training data.
         said: Free run over each held-back block by a fit that never saw the
             block, from row `HISTORY` on; scaled outputs.
+        later: The same for runs that begin later within the blocks, so that
+            errors are known at each lead time from many states.
         errors: Free-run error per output in spreads of the training data; the
             geometric mean over folds, so that no single one decides.
         seconds: What the training took, on one core.
@@ -48,6 +50,7 @@ class Candidate:
     settings: Settings
     parameters: dict[str, Array]
     said: list[Array]
+    later: list[Array]
     errors: Array
     seconds: float
 
@@ -112,11 +115,13 @@ def tried(
         parts, whole = TRAINERS[family](folds, settings, seed)
         limits = {"low": low, "high": high}
         said: list[Array] = []
+        later: list[Array] = []
         errors = []
-        for part, fold in zip(parts, folds, strict=True):
+        for part, fold, more in zip(parts, folds, later_starts(folds), strict=True):
             simulator = FAMILIES[family](settings, {**part, **limits})
             answers = blocks_free_run(simulator, fold, history=HISTORY)
             said += answers
+            later += blocks_free_run(simulator, more, history=HISTORY)
             truth = np.vstack([b.y[HISTORY:] for b in fold])
             wrong = np.nan_to_num(np.vstack(answers) - truth, nan=1e3)
             errors.append(np.sqrt((wrong**2).mean(axis=0)))
@@ -125,6 +130,7 @@ def tried(
             settings=settings,
             parameters={**whole, **limits},
             said=said,
+            later=later,
             errors=geometric_mean(errors),
             seconds=time.process_time() - start,
         )
@@ -138,7 +144,7 @@ NETWORK = {
     "hidden": 24,
     "decay": 1.0,
     "noise": 0.05,
-    "whole": 1,
+    "whole": 3,
     "batch": 64,
     "ridge": 1e-4,
 }
@@ -161,6 +167,7 @@ BOOSTING: dict[str, Any] = {
     "depth": 8,
     "rate": 0.1,
     "fewest": 20,
+    "share": 1.0,
     "examples": 20_000,
 }
 RESERVOIR = {
@@ -213,14 +220,14 @@ CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
         {"ridge": 1e-2, "noise": 0.1},
     ),
     "network": (
+        {},
         {"decay": 10.0, "noise": 0.1, "na": 4, "nb": 8, "hidden": 12},
         {"memory": 4, "na": 2, "nb": 4, "hidden": 40},
-        {},
+        {"memory": 8, "na": 1, "nb": 2, "hidden": 32},
         {"memory": 4, "na": 2, "nb": 2},
-        {"filters": [3, 10, 40, 200], "na": 2, "nb": 2, "decay": 3.0},
     ),
     "filter bank": ({}, {"decay": 3.0, "hidden": 16}, {"decay": 10.0}),
-    "boosting": ({}, {"straight": False}),
+    "boosting": ({},),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "reservoir": RESERVOIR,
@@ -262,10 +269,10 @@ def cost(family: str, settings: Settings, rows: int) -> float:
     if family == "fourier":
         return 0.3 + rows * 4e-5
     if family == "network":
-        return 15.0 if settings["memory"] else 10.0
+        return 20.0 if settings["memory"] else 15.0
     if family == "filter bank":
         return 2.0 + 0.006 * float(settings["rounds"])
-    return 15.0
+    return 15.0 + 6e-4 * rows
 
 
 def worth_trying(*, rows: int, budget_s: float) -> list[tuple[str, dict[str, Any]]]:

@@ -14,6 +14,8 @@ from playground.plants.learned.simulator import Simulator, free_run
 Array = npt.NDArray[np.float64]
 
 FOLDS = 4
+RUNS = 40
+"""Free runs by which intervals are measured."""
 
 
 def folds_of(
@@ -49,6 +51,35 @@ def folds_of(
         folds[least].append(block)
         rows[least] += len(block)
     return folds
+
+
+def later_starts(
+    folds: Sequence[Sequence[Segment]], *, runs: int = RUNS, shortest: int = 32
+) -> list[list[Segment]]:
+    """Begins more runs within the blocks of each fold.
+
+    A block tells the error at each lead time once. Where there are few blocks, runs
+    that begin later within them tell it again, from other states.
+
+    Args:
+        folds: Blocks.
+        runs: About how many there shall be in all, those from the beginning too.
+        shortest: A run is never shorter.
+
+    Returns:
+        As many lists as folds; empty where there are blocks enough.
+    """
+    blocks = max(1, sum(len(fold) for fold in folds))
+    each = int(np.ceil(runs / blocks)) if blocks < runs else 1
+    return [
+        [
+            block.part(int(start), len(block))
+            for block in fold
+            for start in np.linspace(0, len(block), each, endpoint=False)[1:]
+            if len(block) - int(start) >= shortest
+        ]
+        for fold in folds
+    ]
 
 
 def blocks_free_run(

@@ -2,7 +2,10 @@
 
 Split-conformal (Vovk et al. 2005; Lei et al. 2018): the half-width at a lead
 time is the quantile of the errors that were made there on blocks the model had
-not seen. With enough blocks it is scaled by how far the members are apart.
+not seen, scaled by how far the members are apart. Rows of a block are no
+independent errors, so all widths are multiplied by what the widths of the other
+folds had needed to cover each fold (a jackknife over folds): the fewer and the
+more different the blocks, the wider the intervals.
 """
 
 from __future__ import annotations
@@ -16,21 +19,32 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 COVERAGE = 0.9
-LEADS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+LEADS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 """Steps since the beginning at which a new width begins."""
 FEWEST_BLOCKS = 10
-"""With fewer the width is one for all lead times, and counts as uncalibrated."""
+"""With fewer the intervals count as uncalibrated, though they are widened."""
+FEWEST_ERRORS = 20
+"""With fewer at a lead time, the width of the lead time before is kept."""
+WIDEST = 3.0
+"""Times by which the intervals are widened at most."""
 
 
 def calibrated(
-    truth: Sequence[Array], said: Sequence[Array], spread: Sequence[Array]
+    truth: Sequence[Array],
+    said: Sequence[Array],
+    spread: Sequence[Array],
+    fold: Sequence[int],
+    *,
+    blocks: int | None = None,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Measures half-widths.
 
     Args:
-        truth: Scaled outputs per held-back block, from the first step on.
+        truth: Scaled outputs per held-back run, from the first step on.
         said: What the model said, likewise.
         spread: How far its members were apart, likewise.
+        fold: To which fold a run belongs.
+        blocks: How many different blocks the runs are from; each its own if None.
 
     Returns:
         Arrays: ``floor`` per output and ``factor`` lead bins × outputs, such that
@@ -39,35 +53,68 @@ def calibrated(
     wrong = [np.abs(a - b) for a, b in zip(truth, said, strict=True)]
     every = np.vstack(wrong)
     floor = np.maximum(np.sqrt((every**2).mean(axis=0)), 1e-9)
-    enough = len(truth) >= FEWEST_BLOCKS
-    factor = np.zeros((len(LEADS), every.shape[1]))
-    relative = [
-        w / (floor + (s if enough else 0.0)) for w, s in zip(wrong, spread, strict=True)
-    ]
-    whole = np.quantile(np.vstack(relative), COVERAGE, axis=0)
-    for number, first in enumerate(LEADS):
-        last = LEADS[number + 1] if number + 1 < len(LEADS) else None
-        parts = [r[first - 1 : None if last is None else last - 1] for r in relative]
-        rows = np.vstack(parts)
-        if len(rows) < 20:
-            factor[number] = factor[number - 1] if number else whole
-        else:
-            factor[number] = np.quantile(rows, COVERAGE, axis=0)
-    if not enough:
-        # With few blocks a lead time has too few independent errors.
-        factor[:] = whole
-    # The longer ahead, the less is known.
-    factor = np.maximum.accumulate(factor, axis=0)
+    relative = [w / (floor + s) for w, s in zip(wrong, spread, strict=True)]
+    widening = np.ones(every.shape[1])
+    needed, weight = [], []
+    for out in sorted(set(fold)):
+        others = [r for r, f in zip(relative, fold, strict=True) if f != out]
+        mine = [r for r, f in zip(relative, fold, strict=True) if f == out]
+        if not others:
+            continue
+        factor = _factors(others)
+        for number, rows in enumerate(_by_lead(mine)):
+            if len(rows):
+                needed.append(rows / factor[number])
+                # Each fold counts alike at each lead time, however long it is.
+                weight.append(np.full(len(rows), 1.0 / len(rows)))
+    if needed:
+        ratios, weights = np.vstack(needed), np.concatenate(weight)
+        widening = np.array([_quantile(column, weights) for column in ratios.T])
+        widening = np.clip(widening, 1.0, WIDEST)
+    blocks = len(truth) if blocks is None else blocks
+    enough = blocks >= FEWEST_BLOCKS
     arrays = {
         "floor": floor,
-        "factor": factor,
-        "spread": np.array([1.0 if enough else 0.0]),
+        "factor": _factors(relative) * widening,
+        "spread": np.ones(1),
     }
+    kind = "by lead time, scaled by the spread of the members"
+    if not enough:
+        kind += "; there are few blocks, so the figures below say more than this"
     return arrays, {
         "coverage": COVERAGE,
-        "blocks": len(truth),
+        "blocks": blocks,
+        "runs": len(truth),
         "calibrated": enough,
-        "kind": "scaled by the spread of the members, by lead time"
-        if enough
-        else "constant; uncalibrated, because there are few blocks",
+        "widened": widening.tolist(),
+        "kind": kind,
     }
+
+
+def _by_lead(runs: Sequence[Array]) -> list[Array]:
+    """Puts rows of runs together by how far ahead they are."""
+    ends = [*LEADS[1:], None]
+    return [
+        np.vstack([r[first - 1 : None if end is None else end - 1] for r in runs])
+        for first, end in zip(LEADS, ends, strict=True)
+    ]
+
+
+def _factors(relative: Sequence[Array]) -> Array:
+    """Returns the quantile of relative errors, lead bins × outputs."""
+    factor: list[Array] = []
+    for rows in _by_lead(relative):
+        if len(rows) >= FEWEST_ERRORS:
+            factor.append(np.quantile(rows, COVERAGE, axis=0))
+        elif factor:
+            factor.append(factor[-1])
+        else:
+            factor.append(np.quantile(np.vstack(relative), COVERAGE, axis=0))
+    # The longer ahead, the less is known.
+    return np.maximum(np.maximum.accumulate(np.array(factor), axis=0), 1e-9)
+
+
+def _quantile(values: Array, weights: Array) -> float:
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(share, COVERAGE * share[-1])])

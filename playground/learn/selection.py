@@ -1,14 +1,15 @@
 """From candidates to the few that become the plant, and how they are weighed.
 
 No family wins everywhere and the winner on few held-back blocks is often lucky.
-So the best two settings of each family stay in the race, those far behind the
+So the best settings of each family stay in the race, those far behind the
 best leave it, and the rest are weighed per output: by what they said about
-blocks they had not seen, and pulled towards equal weights.
+blocks they had not seen, and pulled towards equal weights. Where all of that is
+not clearly better than plain ARX, plain ARX it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,10 @@ from playground.learn.candidates import Candidate, geometric_mean
 
 Array = npt.NDArray[np.float64]
 
-PER_FAMILY = 2
-FAR_BEHIND = 3.0
+PER_FAMILY = {"network": 4}
+"""Settings of a family that stay; one of the others. Networks differ most among
+each other, and over many plants the mean of several was the best of all."""
+FAR_BEHIND = 1.6
 """Times the error of the best candidate: worse ones have no say."""
 PULLS = (0.3, 1.0, 3.0, 10.0, 100.0)
 """Strengths of the pull towards equal weights, in squared errors of the best."""
@@ -35,9 +38,11 @@ class Selection:
     Attributes:
         members: The candidates chosen.
         weights: Members × outputs; the columns sum up to 1.
-        said: What the plant says about each held-back block, scaled outputs;
-            weighed by the other folds, so that these errors are honest.
+        said: What the plant says about each held-back block and in each later
+            run, scaled outputs; weighed by the other folds, so that these errors
+            are honest.
         spread: How far its members are apart there, weighed standard deviation.
+        plain: Outputs (columns) that are left to plain ARX.
         errors: Free-run error per output in spreads of the training data.
     """
 
@@ -46,10 +51,14 @@ class Selection:
     said: list[Array]
     spread: list[Array]
     errors: Array
+    plain: tuple[int, ...] = ()
 
 
 def selected(
-    candidates: Sequence[Candidate], truth: Sequence[Array], fold: Sequence[int]
+    candidates: Sequence[Candidate],
+    truth: Sequence[Array],
+    fold: Sequence[int],
+    later_fold: Sequence[int] = (),
 ) -> Selection:
     """Chooses and weighs members.
 
@@ -58,16 +67,17 @@ def selected(
         truth: Scaled outputs of the held-back blocks, as many rows as each
             candidate said something about.
         fold: To which fold each block belongs.
+        later_fold: The same of the later runs of the candidates; these take no
+            part in choosing.
     """
     true = np.vstack(truth)
     owner = np.repeat(fold, [len(t) for t in truth])
     race: list[Candidate] = []
     for family in dict.fromkeys(c.family for c in candidates):
         mine = [c for c in candidates if c.family == family]
-        race += sorted(mine, key=lambda c: float(np.log(c.errors + 1e-9).mean()))[
-            :PER_FAMILY
-        ]
-    answers = [np.clip(np.nan_to_num(np.vstack(c.said)), -1e3, 1e3) for c in race]
+        mine.sort(key=lambda c: float(np.log(c.errors + 1e-9).mean()))
+        race += mine[: PER_FAMILY.get(family, 1)]
+    answers = [_vetted(c.said) for c in race]
     everyone = list(range(len(race)))
     weights = _weights(race, answers, true, owner, everyone)
     heaviest = np.argsort(-weights.sum(axis=1), kind="stable")[:MEMBERS]
@@ -75,28 +85,95 @@ def selected(
     # An output whose candidates all went has to have one again.
     kept = sorted({*kept, *np.argmax(weights, axis=0).tolist()})
     weights = _weights(race, answers, true, owner, kept)[kept]
-    chosen = np.stack([answers[k] for k in kept])
-    said = np.empty_like(true)
-    for number in np.unique(owner):
-        here, rest = owner == number, owner != number
-        others = [a[rest] for a in answers]
-        honest = _weights(race, others, true[rest], owner[rest], kept)[kept]
-        said[here] = np.einsum("mro,mo->ro", chosen[:, here], honest)
+    members = [race[k] for k in kept]
+    folds = np.unique(owner)
+    honest = {
+        number: _weights(
+            race,
+            [a[owner != number] for a in answers],
+            true[owner != number],
+            owner[owner != number],
+            kept,
+        )[kept]
+        for number in folds
+    }
+    plain = _no_better_than_arx(candidates, members, honest, true, owner)
+    if plain:
+        # The ARX that is best at all of these outputs takes their place.
+        simple = [c for c in candidates if c.family == "arx"]
+        best = min(simple, key=lambda c: float(np.log(c.errors[plain]).mean()))
+        if not any(m is best for m in members):
+            members.append(best)
+            nothing = np.zeros((1, weights.shape[1]))
+            weights = np.vstack([weights, nothing])
+            honest = {k: np.vstack([table, nothing]) for k, table in honest.items()}
+        place = next(k for k, m in enumerate(members) if m is best)
+        for table in (weights, *honest.values()):
+            table[:, plain] = 0.0
+            table[place, plain] = 1.0
+        used = np.flatnonzero(weights.max(axis=1) > 0)
+        members = [members[k] for k in used]
+        weights = weights[used]
+        honest = {number: table[used] for number, table in honest.items()}
+    runs = [*truth, *(race[0].later if len(later_fold) else ())]
+    all_owners = np.repeat([*fold, *later_fold], [len(r) for r in runs])
+    chosen = np.stack(
+        [_vetted([*m.said, *m.later])[: len(all_owners)] for m in members]
+    )
+    said = np.empty(chosen.shape[1:])
+    for number in folds:
+        here = all_owners == number
+        said[here] = np.einsum("mro,mo->ro", chosen[:, here], honest[number])
     final = np.einsum("mro,mo->ro", chosen, weights)
     spread = np.sqrt(np.einsum("mro,mo->ro", (chosen - final) ** 2, weights))
-    edges = np.cumsum([len(t) for t in truth])[:-1]
+    edges = np.cumsum([len(r) for r in runs])[:-1]
+    wrong = said[: len(true)] - true
     return Selection(
-        members=tuple(race[k] for k in kept),
+        members=tuple(members),
         weights=weights,
         said=np.split(said, edges),
         spread=np.split(spread, edges),
-        errors=geometric_mean(
-            [
-                np.sqrt(np.mean((said - true)[owner == k] ** 2, axis=0))
-                for k in np.unique(owner)
-            ]
-        ),
+        errors=geometric_mean([_errors(wrong[owner == k]) for k in folds]),
+        plain=tuple(plain),
     )
+
+
+def _vetted(said: Sequence[Array]) -> Array:
+    """Puts answers end to end; one that ran away is just very wrong."""
+    return np.asarray(np.clip(np.nan_to_num(np.vstack(said)), -1e3, 1e3))
+
+
+def _no_better_than_arx(
+    candidates: Sequence[Candidate],
+    members: Sequence[Candidate],
+    honest: Mapping[int, Array],
+    true: Array,
+    owner: npt.NDArray[np.intp],
+) -> list[int]:
+    """Names the outputs that gain no more from all members than by chance.
+
+    Both sides are judged on folds that took no part in choosing them: ARX by the
+    order that was best on the other folds. A gain counts that is larger than its
+    standard error over folds.
+    """
+    simple = [_vetted(c.said) for c in candidates if c.family == "arx"]
+    folds = np.unique(owner)
+    if not simple or len(folds) < 2:
+        return []
+    arx = np.array([[_errors((s - true)[owner == k]) for k in folds] for s in simple])
+    logs = np.log(np.maximum(arx, 1e-9))
+    answers = np.stack([_vetted(m.said) for m in members])
+    gains = []
+    for number, k in enumerate(folds):
+        here = owner == k
+        said = np.einsum("mro,mo->ro", answers[:, here], honest[k])
+        own = np.log(np.maximum(_errors(said - true[here]), 1e-9))
+        others = np.delete(logs, number, axis=1).mean(axis=1)
+        best = np.argmin(others, axis=0)
+        gains.append(logs[best, number, np.arange(true.shape[1])] - own)
+    mean = np.mean(gains, axis=0)
+    scatter = np.std(gains, axis=0, ddof=1) / np.sqrt(len(folds))
+    return np.flatnonzero(mean <= scatter).tolist()
 
 
 def _weights(
@@ -156,6 +233,10 @@ def _weighed(by_fold: Sequence[Array], pull: float) -> Array:
     weights = np.zeros(len(own))
     weights[able] = found / found.sum()
     return weights
+
+
+def _errors(wrong: Array) -> Array:
+    return np.asarray(np.sqrt(np.mean(wrong**2, axis=0)))
 
 
 def _rms(wrong: Array) -> float:

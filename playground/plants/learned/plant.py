@@ -94,8 +94,11 @@ class LearnedPlant:
             ) from error
         # Far outside nothing is known; a limit keeps the arithmetic sound.
         span = (high - low)[: len(self.inputs)]
-        self._least_u = low[: len(self.inputs)] - span
-        self._most_u = high[: len(self.inputs)] + span
+        # All as rows of a table: numpy is slower where shapes differ.
+        self._least_u = (low[: len(self.inputs)] - span)[None]
+        self._most_u = (high[: len(self.inputs)] + span)[None]
+        self._u_mean, self._u_std = self.scaling.u_mean[None], self.scaling.u_std[None]
+        self._y_mean, self._y_std = self.scaling.y_mean[None], self.scaling.y_std[None]
         self.signals = Signals(
             (
                 dataclasses.replace(
@@ -186,8 +189,8 @@ class LearnedPlant:
         Returns:
             Outputs at ``now``, runs × outputs, columns as in ``outputs``.
         """
-        u = inputs - self.scaling.u_mean
-        u /= self.scaling.u_std
+        u: Array = inputs - self._u_mean
+        u /= self._u_std
         np.maximum(u, self._least_u, out=u)
         np.minimum(u, self._most_u, out=u)
         if math.isnan(np.add.reduce(u, axis=None)):
@@ -203,15 +206,17 @@ class LearnedPlant:
         self._pending.append((now, u, scaled))
         if len(self._pending) >= ACCOUNT_EVERY:
             self._account()
-        y: Array = scaled * self.scaling.y_std
-        y += self.scaling.y_mean
+        y: Array = scaled * self._y_std
+        y += self._y_mean
         return y
 
     def _account(self) -> None:
         """Looks at the steps since it was last asked, all at once."""
         if not self._pending:
             return
-        states = np.array([[*u[0], *y[0]] for _, u, y in self._pending])
+        inputs = np.concatenate([u[:1] for _, u, _ in self._pending])
+        outputs = np.concatenate([y[:1] for _, _, y in self._pending])
+        states = np.concatenate([inputs, outputs], axis=1)
         inside = self._envelope.box(states) & self._envelope.near(states)
         times = [now for now, _, _ in self._pending]
         for now, state, good in zip(times, states, inside.tolist(), strict=True):
