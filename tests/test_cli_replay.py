@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from playground.broker import EmbeddedBroker
 from playground.cli import _run
 from playground.message import Message
 from playground.mqtt import MqttBus
 from playground.recording import Recording, RecordingWriter
+from playground.replay import Replayer
 
 START = 1_700_000_000 * 10**9
 
@@ -227,6 +229,91 @@ def test_keys_seek_and_the_progress_line_follows(session, mosquitto, tmp_path):
         os.close(here)
 
 
+def test_keys_pause_step_and_change_the_rate(mosquitto, tmp_path):
+    import os
+    import pty
+
+    long = record(tmp_path / "long.parquet", [at(i, "a", b"%d" % i) for i in range(90)])
+    here, there = pty.openpty()
+    program = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from playground.cli import main; main()"),
+            *("replay", str(long), "--broker", mosquitto.url, "--speed", "0.5"),
+        ],
+        stdin=there,
+        stderr=there,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    os.close(there)
+
+    def until(pattern: str) -> re.Match[str]:
+        """Reads what is shown from now on until it says something."""
+        shown = ""
+        while not (found := re.search(pattern, shown)):
+            shown += os.read(here, 1000).decode("utf-8", "replace")
+        return found
+
+    try:
+        until("space pause")
+        os.write(here, b" ")
+        played = int(until(r"paused .* (\d+) messages")[1])
+        os.write(here, b"..")
+        until(rf"paused .* {played + 2} messages .* next a")
+        os.write(here, b"++ ")
+        until(r"of .*  x2 ")
+        os.write(here, b"-")
+        until(r"of .*  x1 ")
+        until(rf" {played + 3} messages ")
+        os.write(here, b"\x1b[C" * 20)
+        assert program.wait(20) == 0
+        assert " messages in " in program.stdout.read()
+    finally:
+        program.kill()
+        program.wait()
+        program.stdout.close()
+        os.close(here)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("backend", ["embedded", "mosquitto"])
+def test_programs_control_a_replay_over_a_broker(backend, request, tmp_path):
+    import queue
+
+    broker = request.getfixturevalue(backend)
+    long = record(tmp_path / "long.parquet", [at(i, "a", b"%d" % i) for i in range(90)])
+    replayer = Replayer(Recording.open(long), MqttBus(broker.url))
+    thread = threading.Thread(target=replayer.run)
+    told: queue.Queue[dict] = queue.Queue()
+    console = MqttBus(broker.url).connect(
+        "console", lambda message: told.put(json.loads(message.payload))
+    )
+    console.subscribe("playground/replay/status", qos=1)
+
+    def say(verb: str, payload: bytes = b"") -> dict:
+        console.publish(f"playground/replay/{verb}", payload, qos=1)
+        return told.get(timeout=20)
+
+    thread.start()
+    try:
+        paused = say("pause")
+        assert paused["paused"]
+        say("step")
+        assert say("get")["messages"] == paused["messages"] + 1
+        assert say("seek", b"50")["position_s"] == 50
+        assert say("seek", b"-20")["position_s"] == 30
+        assert say("speed", b"*4")["speed"] == 4
+        assert not say("resume")["paused"]
+        assert say("speed", b"nonsense")["speed"] == 4
+        assert say("stop")["stopped"]
+        thread.join(20)
+        assert not thread.is_alive()
+    finally:
+        replayer.stop()
+        thread.join(20)
+        console.disconnect()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -268,6 +355,37 @@ def test_options_select_and_rewrite(
         ("b/x", b"66", 1),
         ("b/x", b"77", 1),
     ]
+
+
+@pytest.mark.broker
+def test_clients_loops_exclusions_and_clearing_are_options(tmp_path):
+    session = record(
+        tmp_path / "s.parquet",
+        [
+            at(0, "a", b"1", retain=True, client="pump"),
+            at(1, "secret", b"x", client="pump"),
+            at(2, "b", b"2", client="valve"),
+            at(3, "a", b"gone", retain=True, client="pump", kind="will"),
+        ],
+    )
+    seen: list[Message] = []
+    with EmbeddedBroker(observer=seen.append) as broker:
+        arguments = ["--broker", broker.url, "--speed", "20", "--loop", "2"]
+        more = ["--clients", "--clear-retained", "-x", "secret"]
+        assert _run(["replay", str(session), *arguments, *more]) == 0
+        said = [m for m in seen if m.kind == "publish"]
+        assert [(m.client, m.topic, m.payload) for m in said] == [
+            ("pump", "a", b"1"),
+            ("valve", "b", b"2"),
+            ("pump", "a", b"gone"),
+            # The state of the second start, then the session once more.
+            ("pump", "a", b""),
+            ("pump", "a", b"1"),
+            ("valve", "b", b"2"),
+            ("pump", "a", b"gone"),
+            ("pump", "a", b""),
+        ]
+        assert all(m.retain for m in said if m.topic == "a")
 
 
 @pytest.mark.broker
