@@ -401,7 +401,7 @@ class _Plots:
         return column(panels, sizing_mode="stretch_width")
 
     def around(self, check: Mapping[str, Any]) -> Any:
-        """Returns a plot of the time around the worst instant of a check."""
+        """Returns plots of the time around the worst instant of a check, by unit."""
         signals = [self.setup.signals[name] for name in check["signals"]]
         if not signals:
             return None
@@ -409,7 +409,14 @@ class _Plots:
         start_s = max(0.0, check["worst_s"] - half_s)
         end_s = min(self.setup.duration_s, check["worst_s"] + half_s)
         axis = Range1d(start=self._ms(start_s), end=self._ms(end_s))
-        return self._panel(signals, axis, (start_s, end_s), [check])
+        by_unit: dict[str, list[Signal]] = {}
+        for signal in signals:
+            by_unit.setdefault(signal.unit, []).append(signal)
+        panels = [
+            self._panel(group, axis, (start_s, end_s), [check])
+            for group in by_unit.values()
+        ]
+        return column(panels, sizing_mode="stretch_width")
 
     def _ms(self, time_s: float) -> float:
         return self.origin_ms + time_s * 1000

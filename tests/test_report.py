@@ -15,7 +15,7 @@ from PIL import Image
 from playground.errors import PlaygroundError
 from playground.report import thin, write_report
 from playground.run import run
-from playground.scenario import Scenario
+from playground.scenario import Scenario, load_scenario
 
 HERE = Path(__file__).parent
 
@@ -74,6 +74,15 @@ def test_a_report_holds_every_signal_that_was_said(folder):
         assert f'"name":"{name}"' in page
 
 
+def test_what_went_wrong_is_drawn_with_an_axis_for_each_unit(folder, tmp_path):
+    scenario = load_scenario(folder / "scenario.resolved.yaml").replace(
+        checks=[{"always": "temp > 30 degC or power < 5 kW"}], duration="6min"
+    )
+    page = write_report(run(scenario, out=tmp_path / "two").folder).read_text()
+    # Once in the picture of the failure, once in the overview.
+    assert page.count('"axis_label":"degC"') == page.count('"axis_label":"kW"') == 2
+
+
 def test_the_messages_around_the_worst_instant_are_shown(folder):
     page = write_report(folder).read_text()
     excerpt = page[page.index("Messages around it") :]
@@ -93,7 +102,6 @@ def test_nothing_is_left_half_written(folder):
 
 def test_two_runs_can_be_laid_over_each_other(folder, tmp_path, capsys):
     from playground.cli import main
-    from playground.scenario import load_scenario
 
     other = load_scenario(folder / "scenario.resolved.yaml").replace(
         name="lazy", controllers=[]
