@@ -1,19 +1,22 @@
 """A learned plant against a new recording: still valid, or not."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from playground.cli import _run as run_command
-from playground.learn import Segment, learn_segments
+from playground.learn import Segment, learn, learn_segments
 from playground.learn.backtest import backtest
 from playground.message import Message
 from playground.model import save_model
 from playground.plants.learned import LearnedPlant
 from playground.recording import RecordingWriter
-from playground.signals import Signal, Signals
+from playground.signals import Signal, Signals, load_signals
 
+TOWER = Path(__file__).parent.parent / "scenarios" / "signals" / "tower-loop.yaml"
 SIGNALS = Signals(
     [
         Signal(name="q", topic="tank/q", unit="percent", role="command"),
@@ -78,3 +81,83 @@ def test_the_command_answers_with_its_exit_code(model, tmp_path, capsys, gain, c
     out = capsys.readouterr().out
     assert ("verdict: still valid" in out) == (code == 0)
     assert "outside the envelope" in out
+
+
+# -- on the rig
+
+
+def rig_moves(seed, minutes):
+    """Draws an experiment: every actuator and the weather move within one range."""
+    rng = np.random.default_rng(seed)
+    moves = {}
+    for topic, low, high, each in (
+        ("vsd1/write", 0.45, 0.9, (6, 16)),
+        ("vsd2/write", 0.2, 0.95, (4, 11)),
+        ("valve/write", 0.45, 1.0, (5, 14)),
+        ("weather/ambient", 15, 29, (10, 20)),
+    ):
+        minute, moves[topic] = 0.0, {}
+        while minute < minutes:
+            moves[topic][minute] = round(float(rng.uniform(low, high)), 2)
+            minute += round(float(rng.uniform(*each)), 1)
+    return moves
+
+
+def crossed(message):
+    """Returns the message with two thermocouples in each other's sockets."""
+    if b"tc_hot_out" not in message.payload:
+        return message
+    tree = json.loads(message.payload)
+    tree["tc_hot_out"], tree["tc_cold_out"] = tree["tc_cold_out"], tree["tc_hot_out"]
+    return message._replace(payload=json.dumps(tree).encode())
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory):
+    """A folder with a model of the rig's tower loop and new recordings of rigs."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import lab_experiment
+
+    folder = tmp_path_factory.mktemp("rig")
+    before = lab_experiment.MOVES
+
+    def recorded(name, seed, minutes, **parameters):
+        lab_experiment.MOVES = rig_moves(seed, minutes)
+        return lab_experiment.record_rig(
+            folder / f"{name}.parquet",
+            seed=seed,
+            minutes=minutes,
+            start_degc=45.0,
+            **parameters,
+        )
+
+    try:
+        experiment = recorded("experiment", 1, 240)
+        same = recorded("same", 2, 120)
+        recorded("fouled", 2, 120, ua_hx_w_per_k=1600.0)
+    finally:
+        lab_experiment.MOVES = before
+    signals = load_signals(TOWER)
+    found = learn([experiment], signals, period_s=10, budget_s=0.1, holdout=0.3, jobs=1)
+    save_model(found, folder / "model")
+    with RecordingWriter(folder / "swapped.parquet", journal=False) as writer:
+        writer.extend([crossed(message) for message in same.messages()])
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recording", "verdict", "code"),
+    [("same", "still valid", 0), ("fouled", "wrong", 1), ("swapped", "wrong", 1)],
+)
+def test_the_rig_is_still_valid_fouled_or_has_its_sensors_swapped(
+    rig, capsys, recording, verdict, code
+):
+    model, file = str(rig / "model"), str(rig / f"{recording}.parquet")
+    report = rig / f"{recording}.json"
+    assert run_command(["backtest", model, file, "--json", str(report)]) == code
+    assert f"verdict: {verdict}" in capsys.readouterr().out
+    told = json.loads(report.read_text())
+    assert told["verdict"] == verdict
+    assert set(told["outputs"]) == {"cold_out_temp", "hot_out_temp", "power"}
+    assert told["outside"] < 0.1

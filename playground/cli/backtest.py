@@ -15,6 +15,9 @@ def command(
     recordings: Annotated[
         list[Path], typer.Argument(metavar="REC…", help="New recordings.")
     ],
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Also write everything as JSON.")
+    ] = None,
 ) -> None:
     """Run a learned plant against new recordings and say if it is still valid.
 
@@ -23,6 +26,8 @@ def command(
 
     Example: playground backtest models/lab tonight.parquet
     """
+    import json
+
     from playground.errors import ExitCode
     from playground.learn import read_segments
     from playground.learn.backtest import backtest
@@ -55,6 +60,8 @@ def command(
         print(f"after {say_seconds(lead['seconds'])}: {cells}")
     print(f"outside the envelope: {found.outside:.0%} of the steps")
     print(f"verdict: {found.verdict}")
+    if as_json is not None:
+        as_json.write_text(json.dumps(found.as_dict(), indent=2) + "\n")
     if found.verdict == "undecided":
         raise typer.Exit(int(ExitCode.UNDECIDED))
     if found.verdict != "still valid":

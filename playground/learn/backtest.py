@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,6 +42,20 @@ class Backtest:
     outputs: Mapping[str, Verdict]
     outside: float
     horizons: Sequence[Mapping[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as plain values, for a file; what is not known is None."""
+        return {
+            "verdict": self.verdict,
+            "outputs": dict(self.outputs),
+            "errors": [error.as_dict() for error in self.errors],
+            "ratio": {
+                name: None if math.isnan(ratio) else ratio
+                for name, ratio in self.ratio.items()
+            },
+            "outside": self.outside,
+            "horizons": [dict(lead) for lead in self.horizons],
+        }
 
 
 def backtest(plant: LearnedPlant, segments: Sequence[Segment]) -> Backtest:
