@@ -173,6 +173,7 @@ class RealtimeBus:
     ) -> None:
         self.clock = clock
         self._bus = MqttBus(url, dispatch=clock.inject)
+        self.url = self._bus.url
         self._connections: list[MqttConnection] = []
         self._observers: list[OnMessage] = []
         self._changed = threading.Condition()

@@ -339,11 +339,3 @@ def test_arguments_that_contradict_each_other_are_refused(arguments, says, tmp_p
         run(tank(), out=tmp_path / "out", **arguments)
     assert says in str(error.value)
     assert error.value.exit_code == ExitCode.USAGE
-
-
-@pytest.mark.broker
-def test_programs_of_a_scenario_are_refused_in_real_time(tmp_path):
-    (tmp_path / "idle.py").write_text("")
-    programs = [{"run": f"python {tmp_path / 'idle.py'}"}]
-    with pytest.raises(PlaygroundError, match="run in virtual time"):
-        run(tank(programs=programs), out=tmp_path / "out", transport="realtime")

@@ -7,26 +7,24 @@ the end of the process.
 """
 
 # Mending threading from outside means touching what it keeps to itself.
-# pathlib is not loaded for a program that does not use it.
-# ruff: noqa: SLF001, PTH100, PTH109, PTH120, PTH123
+# ruff: noqa: SLF001
 
 from __future__ import annotations
 
 import _thread
 import atexit
 import faulthandler
-import importlib.util
 import json
 import os
 import signal
 import sys
-from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
 from playground.host.allowance import Allowance
 from playground.host.baton import BATON, _exit_process, _start_new_thread
 from playground.host.chance import install as install_chance
 from playground.host.clocks import install as install_clocks
+from playground.host.execution import execute
 from playground.host.frames import Channel
 from playground.host.interrupts import Interrupts
 from playground.host.locks import Lock, RLock, ThreadHandle, allocate_lock
@@ -93,7 +91,7 @@ class _Program:
     def run(self) -> NoReturn:
         """Executes the program to its end and reports its exit code."""
         self._replace()
-        code = self._guarded(self._execute)
+        code = self._guarded(lambda: execute(self.settings))
         import threading as threading_module
 
         threading: Any = threading_module
@@ -223,46 +221,6 @@ class _Program:
     def _exit_at_once(self, status: int) -> None:
         self._save_coverage()
         BATON.exit(json.dumps(int(status)).encode())
-
-    # ----------------------------------------------------------- the program
-
-    def _execute(self) -> None:
-        arguments: list[str] = self.settings["arguments"]
-        module = ModuleType("__main__")
-        code: CodeType
-        root = self.settings["root"]
-        if root in sys.path[1:]:
-            # It was put there to find us; the program's own modules come first.
-            sys.path.append(sys.path.pop(sys.path.index(root, 1)))
-        if self.settings["pythonpath"] is None:
-            os.environ.pop("PYTHONPATH", None)
-        else:
-            os.environ["PYTHONPATH"] = self.settings["pythonpath"]
-        if self.settings["as_module"]:
-            sys.path[0] = os.getcwd()
-            name = arguments[0]
-            spec = importlib.util.find_spec(name)
-            if spec is not None and spec.submodule_search_locations is not None:
-                name += ".__main__"
-                spec = importlib.util.find_spec(name)
-            if spec is None or spec.loader is None:
-                sys.exit(f"No module named {name!r}")
-            found = spec.loader.get_code(name)  # type: ignore[attr-defined]
-            if found is None:
-                sys.exit(f"Module {name!r} has no code")
-            code = found
-            path = spec.origin or name
-            module.__spec__ = spec
-            module.__package__ = spec.parent
-        else:
-            path = arguments[0]
-            sys.path[0] = os.path.dirname(os.path.abspath(path))
-            with open(path, "rb") as file:
-                code = compile(file.read(), path, "exec")
-        sys.argv = [path, *arguments[1:]]
-        module.__file__ = path
-        sys.modules["__main__"] = module
-        exec(code, vars(module))
 
 
 # ------------------------------------------------------------- the watchdog

@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import select
-import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,6 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -24,6 +22,7 @@ from typing import IO, Any
 from playground.bus import LocalBus
 from playground.clock import VirtualClock
 from playground.errors import PlaygroundError
+from playground.host.command import ROOT, command_of, must_have_pipes, search_path
 from playground.host.ensemble import Ensemble
 from playground.host.finding import Finding, Line
 from playground.host.frames import (
@@ -47,13 +46,12 @@ from playground.host.frames import (
 from playground.host.session import Session, Through
 from playground.link import Link, ways
 
-_ROOT = str(Path(__file__).resolve().parents[2])
-_INSTALLED = Path(_ROOT).name in ("site-packages", "dist-packages")
-"""Then the interpreter finds this package as it finds all others."""
 _STARTING_S = 60.0
 """Wall seconds that an interpreter may take to start on a busy machine."""
 _FIRST_UNKNOWN = (3, 14)
 """The first Python whose ``threading`` the child does not know."""
+_ANSWERING_MS = 5000
+"""Wall milliseconds that its watchdog thread may take on a busy machine."""
 _STREAMS = {1: "stdout", 2: "stderr"}
 _STOP = 0
 
@@ -126,12 +124,7 @@ class Hosted:
         on_line: Callable[[Line], object] | None = None,
         on_finding: Callable[[Finding], object] | None = None,
     ) -> None:
-        if sys.platform == "win32":
-            raise PlaygroundError(
-                "Hosting needs pipes that are inherited by number, which Windows "
-                "does not have.",
-                "run it in WSL, or use the transport lockstep",
-            )
+        must_have_pipes()
         if sys.version_info[:2] >= _FIRST_UNKNOWN:
             raise PlaygroundError(
                 f"Hosting knows the threads of Python 3.11 to 3.13, and this is "
@@ -139,7 +132,7 @@ class Hosted:
                 "run it with one of these, or use the transport lockstep",
             )
         folder = Path(cwd) if cwd is not None else Path.cwd()
-        arguments, as_module = _command(program, folder)
+        arguments, as_module = command_of(program, folder)
         self.name = name or Path(arguments[0]).stem
         self.command = arguments
         self.bus = bus
@@ -169,7 +162,7 @@ class Hosted:
             "hosts": None if hosts is None else list(hosts),
             "seed": f"{seed}/{self.name}",
             "start_ns": clock.start_ns,
-            "root": None if _INSTALLED else _ROOT,
+            "root": ROOT,
             "pythonpath": os.environ.get("PYTHONPATH"),
         }
         self._process = _Process(folder, {**(env or {}), "TZ": timezone})
@@ -465,7 +458,6 @@ class _Process:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.scratch = tempfile.mkdtemp(prefix="hosted-")
         """For the program's own temporary files."""
-        search = [os.environ.get("PYTHONPATH", ""), "" if _INSTALLED else _ROOT]
         try:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "playground.host.child", *map(str, theirs)],
@@ -482,7 +474,7 @@ class _Process:
                     "TMPDIR": self.scratch,
                     # The order of sets of text must not differ between runs.
                     "PYTHONHASHSEED": "0",
-                    "PYTHONPATH": os.pathsep.join(each for each in search if each),
+                    "PYTHONPATH": search_path(),
                 },
             )
         finally:
@@ -507,7 +499,7 @@ class _Process:
         os.write(self._ask, b"?")
         poll = select.poll()
         poll.register(self._answer, select.POLLIN)
-        if poll.poll(2000):
+        if poll.poll(_ANSWERING_MS):
             answer = b""
             while not answer.endswith(b"\n"):
                 piece = os.read(self._answer, 65_536)
@@ -542,39 +534,3 @@ def _clean_up(
         os.close(each)
     errors.close()
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _command(
-    program: str | os.PathLike[str] | Sequence[str], folder: Path
-) -> tuple[list[str], bool]:
-    """Returns the arguments, the program first, and whether it is a module."""
-    words: list[str]
-    if isinstance(program, str):
-        words = [program] if (folder / program).is_file() else shlex.split(program)
-    elif isinstance(program, os.PathLike):
-        words = [os.fspath(program)]
-    else:
-        words = [os.fspath(each) for each in program]
-    first = Path(words[0]).name if words else ""
-    if first.startswith("python") and not first.endswith(".py"):
-        words = words[1:]
-    while words and words[0] in ("-u", "-B", "-O"):
-        words = words[1:]
-    if words[:1] == ["-m"] and len(words) > 1:
-        return words[1:], True
-    if not words or words[0].startswith("-"):
-        raise PlaygroundError(
-            f"{program!r} names no Python program.",
-            "write a file ('control.py --fast') or a module ('-m control')",
-        )
-    path = folder / words[0]
-    if not path.is_file():
-        around = path.parent if path.parent.is_dir() else folder
-        known = [each.name for each in around.glob("*.py")]
-        near = get_close_matches(path.name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise PlaygroundError(
-            f"The program {words[0]!r} is not in {folder}.{hint}",
-            "name an existing Python file, relative to its working directory",
-        )
-    return words, False

@@ -13,13 +13,12 @@ import ssl
 from typing import Any
 
 from playground.host.allowance import Allowance
-from playground.host.sockets import VirtualSocket
 
 
 class TlsSocket:
     """What ``SSLContext.wrap_socket`` returns: the same socket, not encrypted."""
 
-    def __init__(self, plain: VirtualSocket, server_hostname: str | None) -> None:
+    def __init__(self, plain: Any, server_hostname: str | None) -> None:
         self._plain = plain
         self.server_hostname = server_hostname
 
@@ -37,7 +36,7 @@ class TlsSocket:
 
     def pending(self) -> int:
         """Returns the bytes that `recv` has at hand."""
-        return len(self._plain.incoming)
+        return len(getattr(self._plain, "incoming", b""))
 
     def read(self, size: int = 1024, buffer: Any = None) -> Any:
         """Reads like ``recv``."""
@@ -45,9 +44,10 @@ class TlsSocket:
 
     def write(self, data: Any) -> int:
         """Writes like ``send``."""
-        return self._plain.send(data)
+        sent: int = self._plain.send(data)
+        return sent
 
-    def unwrap(self) -> VirtualSocket:
+    def unwrap(self) -> Any:
         """Returns the plain socket."""
         return self._plain
 

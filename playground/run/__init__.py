@@ -22,9 +22,11 @@ from playground.errors import PlaygroundError
 from playground.message import Message
 from playground.plants.departures import Departures
 from playground.recording import Recording, RecordingWriter
+from playground.run.guest import told
 from playground.run.judging import judge, judge_limit, verdict_of
 from playground.run.result import (
     BASELINE,
+    PROGRAMS,
     RECORDING,
     REPORT,
     RESOLVED,
@@ -39,6 +41,7 @@ from playground.scenario import Scenario, Setup, check_files, dump, moved
 
 __all__ = [
     "BASELINE",
+    "PROGRAMS",
     "RECORDING",
     "REPORT",
     "RESOLVED",
@@ -177,7 +180,8 @@ def _run_into(
         doubts += _doubts("the baseline was ", its, other)
         baseline = {kpi.name: kpi.value for kpi in judge(other, before)[1]}
     checks, kpis = judge(setup, recording, baseline=baseline)
-    checks = (*course.found, *checks)
+    found = (c for each in course.accounts for c in each.checks(setup.duration_s))
+    checks = (*found, *checks)
     result = Result(
         scenario=scenario.name,
         verdict=verdict_of(checks, doubts),
@@ -195,7 +199,8 @@ def _run_into(
         departures=course.departures,
         allowed_share=setup.allowed_share,
         doubts=doubts,
-        notes=setup.notes,
+        notes=(*setup.notes, *course.notes),
+        programs=course.accounts,
     )
     comment = (
         f"What was run, defaults written out; playground {__version__}.\n"
@@ -244,6 +249,8 @@ def _record(
                 setup.scenario.name, (time_ns - setup.start_ns) / 1e9 / setup.duration_s
             )
         course = simulate(setup, writer, venue=venue)
+    if course.accounts:
+        (path.parent / PROGRAMS).write_text(told(course.accounts), encoding="utf-8")
     return Recording.open(path), course
 
 

@@ -12,10 +12,13 @@ from playground.checks import CheckResult, Verdict
 from playground.errors import ExitCode
 from playground.plants.departures import DEFAULT_SHARE, Departures
 from playground.quantity import say_seconds
+from playground.run.guest import Account
 
 RECORDING = "run.parquet"
 RESOLVED = "scenario.resolved.yaml"
 RESULT = "result.json"
+PROGRAMS = "programs.jsonl"
+"""What the programs of a scenario printed, and what was found about them."""
 REPORT = "report.html"
 BASELINE = "baseline"
 """Folder, in that of the run, of the run it is compared with."""
@@ -69,7 +72,9 @@ class Result:
             if it has none.
         allowed_share: Share of the steps that may be outside.
         doubts: Why the run decides nothing; empty if it does.
-        notes: What a reader should know about the plant.
+        notes: What a reader should know about the plant, and about programs.
+        programs: What each program left behind; what it printed is in the file
+            ``programs.jsonl``.
     """
 
     scenario: str
@@ -89,6 +94,7 @@ class Result:
     allowed_share: float = DEFAULT_SHARE
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    programs: tuple[Account, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -162,6 +168,7 @@ class Result:
             "envelope": self._envelope(),
             "doubts": list(self.doubts),
             "notes": list(self.notes),
+            "programs": [program.plain() for program in self.programs],
             "wall_s": self.wall_s,
             "version": __version__,
         }

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from playground.bus import Bus, Connection, LocalBus
-from playground.checks import CheckResult
 from playground.clock import Phase, VirtualClock
 from playground.controllers.loop import ControlLoop
 from playground.controllers.process import Process, ProcessLoop
@@ -27,7 +26,7 @@ from playground.plants.departures import Departures, Enclosed
 from playground.plants.device import Device
 from playground.recording import Recording, RecordingWriter
 from playground.run.events import Events
-from playground.run.guest import Guest
+from playground.run.guest import Account, Guest, limits
 from playground.run.venue import Venue, lateness_of, meeting
 from playground.scenario import Disturbance, Replayed, Setup
 
@@ -57,7 +56,8 @@ class Course:
     """What happened in a run besides its messages.
 
     Attributes:
-        found: What was found about hosted programs, as failed checks.
+        accounts: What each program left behind.
+        notes: What a reader should know about how it was run.
         events: When each event happened, seconds, and what it was.
         lateness_s: Wall seconds by which events of a realtime run were late:
             ``p50``, ``p99``, ``max``; None in virtual time.
@@ -65,7 +65,8 @@ class Course:
             if it has none.
     """
 
-    found: tuple[CheckResult, ...]
+    accounts: tuple[Account, ...]
+    notes: tuple[str, ...]
     events: tuple[tuple[float, str], ...]
     lateness_s: Mapping[str, float] | None = None
     departures: Departures | None = None
@@ -91,6 +92,12 @@ def simulate(
         PlaygroundError: A program is to take part where it cannot.
     """
     scenario = setup.scenario
+    if setup.programs and venue.speed != 1.0:
+        raise PlaygroundError(
+            f"The scenario has programs, and a speed of {venue.speed:g}; in real time "
+            "they are ordinary processes, and read the wall clock.",
+            "leave --speed out, or use the transport local or lockstep",
+        )
     log = _Log(writer)
     with (
         meeting(venue, setup.start_ns) as (clock, bus, observe, finish),
@@ -140,19 +147,11 @@ def simulate(
         hosted.close()
         finish()
         log.flush()
-        found = tuple(
-            CheckResult(
-                name=f"program {guest.client_id}",
-                verdict="fail",
-                worst_s=min(finding.time_s, setup.duration_s),
-                detail=f"{finding.kind}: {finding.text}",
-            )
-            for guest in guests
-            for finding in guest.findings()
-            if finding.is_mistake
-        )
+        accounts = tuple(guest.account() for guest in guests)
+        told = () if isinstance(bus, LocalBus) else limits(setup.programs, setup)
         return Course(
-            found=found,
+            accounts=accounts,
+            notes=(*told, *(note for each in accounts for note in each.notes())),
             events=tuple(events.happened),
             lateness_s=lateness_of(clock),
             departures=None if enclosed is None else enclosed.departures,
@@ -175,15 +174,6 @@ def _host(
     faulty: FaultyBus | None,
 ) -> list[Guest]:
     """Starts the programs of a scenario."""
-    if not setup.programs:
-        return []
-    if not isinstance(bus, LocalBus):
-        raise PlaygroundError(
-            "The programs of a scenario run in virtual time; the transport realtime "
-            "has none.",
-            "leave 'programs' out and start them yourself, against the broker that "
-            "--broker names; or use the transport local or lockstep",
-        )
     return [
         Guest(program, setup, bus, clock, stack, faulty) for program in setup.programs
     ]

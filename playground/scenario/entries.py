@@ -83,6 +83,12 @@ class ProgramEntry:
         env: Environment variables.
         folder: Its working directory; by default that of the scenario, or the
             current one if the program lies there.
+        hosts: The addresses, ``host`` or ``host:port`` with ``*`` for any part,
+            that lead to the bus; others are refused. By default all lead there.
+        allow_write: Folders, counted from the working directory, in which it may
+            write files.
+        watchdog: Real time that it may compute without waiting, in virtual time.
+        on_crash: ``fail`` is a failed check; ``go_on`` is only told.
     """
 
     run: str
@@ -91,6 +97,10 @@ class ProgramEntry:
     timezone: str = "UTC"
     env: Mapping[str, str] = field(default_factory=dict)
     folder: str | None = None
+    hosts: list[str] | None = None
+    allow_write: list[str] = field(default_factory=list)
+    watchdog: DurationText = "10s"
+    on_crash: Literal["fail", "go_on"] = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

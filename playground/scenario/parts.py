@@ -69,6 +69,10 @@ class Program:
         start_s: When it starts.
         timezone: Its local time.
         env: Environment variables.
+        hosts: Addresses that lead to the bus; None for all.
+        allow_write: Folders in which it may write files.
+        watchdog_s: Wall seconds that it may compute without waiting.
+        crash_fails: Whether its crash is a failed check.
     """
 
     command: tuple[str, ...]
@@ -77,6 +81,10 @@ class Program:
     start_s: float
     timezone: str
     env: Mapping[str, str]
+    hosts: tuple[str, ...] | None = None
+    allow_write: tuple[str, ...] = ()
+    watchdog_s: float = 10.0
+    crash_fails: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

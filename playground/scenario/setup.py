@@ -327,6 +327,10 @@ class Preparation:
             start_s=seconds(entry.start),
             timezone=entry.timezone,
             env=dict(entry.env),
+            hosts=None if entry.hosts is None else tuple(entry.hosts),
+            allow_write=tuple(entry.allow_write),
+            watchdog_s=seconds(entry.watchdog),
+            crash_fails=entry.on_crash == "fail",
         )
 
     def _links(self) -> dict[str, Link]:
