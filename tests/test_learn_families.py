@@ -297,6 +297,9 @@ def test_intervals_cover_what_they_promise_and_say_when_they_cannot():
     _, about = calibrated(*blocks(4))
     assert not about["calibrated"]
     assert "few blocks" in about["kind"]
+    one, _ = calibrated(*blocks(1))
+    # At 128 steps a single block of 200 rows holds next to no independent errors.
+    assert one["factor"][7, 0] > 1.5 * one["factor"][0, 0]
 
 
 def test_intervals_are_widened_where_folds_differ():

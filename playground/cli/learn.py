@@ -30,7 +30,7 @@ def command(
     ] = 0.35,
     budget: Annotated[
         str, typer.Option(help="About how long learning may take on two cores.")
-    ] = "1min",
+    ] = "2min",
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model of that name.")

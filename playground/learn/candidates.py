@@ -162,10 +162,10 @@ BOOSTING: dict[str, Any] = {
     "lags": 3,
     "filters": [2, 5, 12, 30, 80, 200],
     "decays": [3, 12, 50, 200],
-    "trees": 80,
+    "trees": 150,
     "leaves": 31,
     "depth": 8,
-    "rate": 0.1,
+    "rate": 0.08,
     "fewest": 20,
     "share": 1.0,
     "examples": 20_000,
@@ -272,7 +272,7 @@ def cost(family: str, settings: Settings, rows: int) -> float:
         return 20.0 if settings["memory"] else 15.0
     if family == "filter bank":
         return 2.0 + 0.006 * float(settings["rounds"])
-    return 15.0 + 6e-4 * rows
+    return 15.0 + 1.2e-3 * rows
 
 
 def worth_trying(*, rows: int, budget_s: float) -> list[tuple[str, dict[str, Any]]]:

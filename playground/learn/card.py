@@ -51,7 +51,8 @@ def horizons(plant: LearnedPlant, test: Sequence[Segment]) -> list[dict[str, Any
 
     Returns:
         Per lead time: seconds, starts, and per output RMSE, that of
-        persistence, and the share of values within the 90 % interval.
+        persistence, and the share of values within the 90 % interval. The last
+        entry has ``end``: the last quarter of each segment, from its beginning.
     """
     history, dt = plant.model.history, plant.period_s
     leads = sorted({1, *(max(1, round(s / dt)) for s in HORIZONS_S)})
@@ -84,8 +85,37 @@ def horizons(plant: LearnedPlant, test: Sequence[Segment]) -> list[dict[str, Any
                 ),
             }
         )
+    if (end := _end(plant, test)) is not None:
+        answers.append(end)
     plant.reset()
     return answers
+
+
+def _end(plant: LearnedPlant, test: Sequence[Segment]) -> dict[str, Any] | None:
+    history = plant.model.history
+    wrong, kept, inside = [], [], []
+    long_enough = [s for s in test if len(s) >= 2 * history]
+    for segment in long_enough:
+        first = len(segment) - (len(segment) - history + 3) // 4
+        plant.begin(segment.u[None, :history], segment.y[None, :history])
+        for row in range(history, len(segment)):
+            now = (row - history + 1) * segment.dt
+            said = plant.step_batch(now, segment.u[None, row])
+            if row >= first:
+                wrong.append(said[0] - segment.y[row])
+                kept.append(segment.y[history - 1] - segment.y[row])
+                inside.append(np.abs(wrong[-1]) <= plant.half_widths()[0])
+    if not wrong:
+        return None
+    longest = max(len(s) for s in long_enough) - history
+    return {
+        "seconds": longest * plant.period_s,
+        "end": True,
+        "starts": len(long_enough),
+        "rmse": _by_name(plant, _rms(np.array(wrong))),
+        "persistence": _by_name(plant, _rms(np.array(kept))),
+        "covered": _by_name(plant, np.mean(inside, axis=0)),
+    }
 
 
 def step_responses(plant: LearnedPlant) -> list[dict[str, Any]]:
@@ -241,7 +271,7 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
         lines += ["## Error and coverage of the 90 % interval by lead time", ""]
         rows = [
             [
-                say_seconds(h["seconds"]),
+                "the end" if h.get("end") else say_seconds(h["seconds"]),
                 name,
                 f"{h['rmse'][name]:.4g} {unit[name]}",
                 f"{h['persistence'][name]:.4g}",

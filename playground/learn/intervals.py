@@ -4,8 +4,9 @@ Split-conformal (Vovk et al. 2005; Lei et al. 2018): the half-width at a lead
 time is the quantile of the errors that were made there on blocks the model had
 not seen, scaled by how far the members are apart. Rows of a block are no
 independent errors, so all widths are multiplied by what the widths of the other
-folds had needed to cover each fold (a jackknife over folds): the fewer and the
-more different the blocks, the wider the intervals.
+folds had needed to cover each fold (a jackknife over folds), and at each lead time
+by what a quantile from so few stretches of that length is uncertain (Student's t
+against the normal): the fewer and the more different the blocks, the wider.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 Array = npt.NDArray[np.float64]
 
@@ -75,7 +77,7 @@ def calibrated(
     enough = blocks >= FEWEST_BLOCKS
     arrays = {
         "floor": floor,
-        "factor": _factors(relative) * widening,
+        "factor": _factors(relative) * widening * _for_few(truth, blocks)[:, None],
         "spread": np.ones(1),
     }
     kind = "by lead time, scaled by the spread of the members"
@@ -89,6 +91,24 @@ def calibrated(
         "widened": widening.tolist(),
         "kind": kind,
     }
+
+
+def _for_few(truth: Sequence[Array], blocks: int) -> Array:
+    """Returns per lead bin how much wider a quantile from few errors has to be.
+
+    Rows that are nearer in time than the lead time are not independent, so the
+    number of errors is that of stretches as long as it.
+    """
+    # Later runs are parts of the blocks: the longest runs are the blocks.
+    rows = sum(sorted((len(t) for t in truth), reverse=True)[:blocks])
+    longest = max(len(t) for t in truth)
+    wider = []
+    for lead in LEADS:
+        count = int(np.clip(rows // min(lead, longest), 2, 1000))
+        t = stats.t.ppf(0.5 + COVERAGE / 2, count - 1)
+        normal = stats.norm.ppf(0.5 + COVERAGE / 2)
+        wider.append(min(t / normal * np.sqrt(1 + 1 / count), WIDEST))
+    return np.array(wider)
 
 
 def _by_lead(runs: Sequence[Array]) -> list[Array]:
