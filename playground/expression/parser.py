@@ -1,39 +1,26 @@
-"""Expressions over signals: ``outlet_temp > 65 degC and flow in 0.1..0.6 l/s``.
-
-Their own small language, parsed by hand: nothing is ever handed to ``eval``.
-Every number carries a unit or stands beside something that has none, and what
-does not convert is refused when the expression is read, not when it runs.
-
-The grammar, loosest first::
-
-    or    and    not
-    a > b    a <= b <= c    a == b    a != b    x in lo..hi    x not in lo..hi
-    a + b    a - b    a * b    a / b    -a
-    50 degC    signal    (…)    abs(a)  min(a, b)  max(a, b)  rate(a, 5min)
-
-A truth has a *margin* beside it: by how much it is true (positive) or not
-(negative), in the unit of the left-hand side; it is the robustness of signal
-temporal logic (Donzé and Maler, 2010). ``==`` and ``!=`` are yes or no and
-have none.
-"""
+"""The parser of expressions: text in, functions of arrays out."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from playground.errors import PlaygroundError, closest
+from playground.expression.value import (
+    Array,
+    Logic,
+    Number,
+    Truth,
+    Values,
+    join,
+    negated,
+)
 from playground.quantity import check_unit, convert, seconds
 from playground.signals import Signals
 
-Array = npt.NDArray[np.float64]
-Values = Mapping[str, Array]
 DEEPEST = 40
 FUNCTIONS = ("abs", "min", "max", "rate")
 _KEYWORDS = ("and", "or", "not", "in")
@@ -51,104 +38,7 @@ _ABSOLUTE = {"degC": "K", "degF": "degR"}
 """Units whose zero is not nothing, and the unit of a difference between two."""
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """How an expression fares at each of a row of instants.
-
-    Attributes:
-        known: Whether it can be said at all; shape (n,), bool.
-        true: Whether it holds where it is known; shape (n,), bool.
-        margin: By how much it holds, negative where it does not; infinite for
-            yes-or-no expressions; NaN where unknown; shape (n,).
-    """
-
-    known: npt.NDArray[np.bool_]
-    true: npt.NDArray[np.bool_]
-    margin: Array
-
-    def __invert__(self) -> Truth:
-        return Truth(self.known, ~self.true, -self.margin)
-
-    def __and__(self, other: Truth) -> Truth:
-        # Kleene: false and unknown is false.
-        no = (self.known & ~self.true) | (other.known & ~other.true)
-        known = no | (self.known & other.known)
-        margin = np.fmin(self.margin, other.margin)
-        return Truth(known, known & ~no, np.where(known, margin, np.nan))
-
-    def __or__(self, other: Truth) -> Truth:
-        return ~(~self & ~other)
-
-
-@dataclass(frozen=True, slots=True)
-class _Number:
-    """A numeric part: how to compute it, and what it is."""
-
-    compute: Callable[[Array, Values], Any]
-    unit: str
-    difference: bool = False
-    literal: float | None = None
-    bare: bool = False
-    """A number written without a unit: takes the unit ``1``."""
-    scale: float = 0.0
-    """Span of the range of the signals in it; 0 where none is declared."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Logic:
-    evaluate: Callable[[Array, Values, bool], Truth]
-    units: tuple[str, ...]
-    """Units of the margins in it; yes-or-no parts add none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """A parsed expression whose truth can be asked.
-
-    Attributes:
-        text: As it was written.
-        signals: Names of the signals it speaks of, in order of appearance.
-        unit: Unit of its margin; None for yes or no. ``"1"`` where it mixes
-            units: each margin is then a share of the signal's range (or of the
-            limit, where the signal declares none).
-    """
-
-    text: str
-    signals: tuple[str, ...]
-    unit: str | None
-    sampled: bool
-    """It looks back in time (``rate``), so every sample counts, changed or not."""
-    _logic: _Logic = field(repr=False)
-    _mixed: bool = False
-
-    def evaluate(self, times_s: Array, values: Values) -> Truth:
-        """Says how the expression fares.
-
-        Args:
-            times_s: Instants, ascending; shape (n,).
-            values: For each of ``signals`` its value at these instants in its
-                unit, NaN where unknown; shape (n,) each.
-        """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self._logic.evaluate(times_s, values, self._mixed)
-
-
-def parse(text: str, signals: Signals) -> Expression:
-    """Reads an expression that is true or false.
-
-    Raises:
-        PlaygroundError: It cannot be read, names an unknown signal, lacks a
-            unit, or compares what does not convert.
-    """
-    parser = _Parser(text, signals)
-    logic = parser.whole()
-    units = tuple(dict.fromkeys(logic.units))
-    mixed = len(units) > 1
-    unit = None if not units else "1" if mixed else units[0]
-    return Expression(text, tuple(parser.names), unit, parser.sampled, logic, mixed)
-
-
-class _Parser:
+class Parser:
     """Recursive descent over one text."""
 
     def __init__(self, text: str, signals: Signals) -> None:
@@ -159,7 +49,12 @@ class _Parser:
         self.depth = 0
         self.sampled = False
 
-    def whole(self) -> _Logic:
+    def whole(self) -> Logic:
+        """Returns what the whole text says.
+
+        Raises:
+            PlaygroundError: It cannot be understood.
+        """
         if not self.text.strip():
             raise PlaygroundError(
                 f"{self.text!r} is not an expression.",
@@ -234,8 +129,8 @@ class _Parser:
 
     # -- logic ---------------------------------------------------------------
 
-    def _logic(self, part: _Number | _Logic) -> _Logic:
-        if isinstance(part, _Number):
+    def _logic(self, part: Number | Logic) -> Logic:
+        if isinstance(part, Number):
             self._fail(
                 f"this is a value in {part.unit}, not something true or false",
                 "compare it with a limit, for instance '… > 10'"
@@ -244,35 +139,35 @@ class _Parser:
             )
         return part
 
-    def _or(self) -> _Number | _Logic:
+    def _or(self) -> Number | Logic:
         left = self._and()
         while self._accept("or"):
-            left = _join(self._logic(left), self._logic(self._and()), either=True)
+            left = join(self._logic(left), self._logic(self._and()), either=True)
         return left
 
-    def _and(self) -> _Number | _Logic:
+    def _and(self) -> Number | Logic:
         left = self._not()
         while self._accept("and"):
-            left = _join(self._logic(left), self._logic(self._not()), either=False)
+            left = join(self._logic(left), self._logic(self._not()), either=False)
         return left
 
-    def _not(self) -> _Number | _Logic:
+    def _not(self) -> Number | Logic:
         if self._accept("not"):
             self._deeper()
             inner = self._logic(self._not())
             self.depth -= 1
-            return _negated(inner)
+            return negated(inner)
         return self._comparison()
 
-    def _comparison(self) -> _Number | _Logic:
+    def _comparison(self) -> Number | Logic:
         left = self._sum()
-        result: _Logic | None = None
+        result: Logic | None = None
         while True:
             negative = bool(self._accept("not"))
             if self._accept("in"):
                 inside = self._range(self._number(left))
-                part = _negated(inside) if negative else inside
-                return part if result is None else _join(result, part, either=False)
+                part = negated(inside) if negative else inside
+                return part if result is None else join(result, part, either=False)
             if negative:
                 self._unexpected("'in' is missing after 'not'")
             operator = self._accept("<", "<=", ">", ">=", "==", "!=")
@@ -280,16 +175,16 @@ class _Parser:
                 return left if result is None else result
             right = self._number(self._sum())
             part = self._compare(operator, self._number(left), right)
-            result = part if result is None else _join(result, part, either=False)
+            result = part if result is None else join(result, part, either=False)
             left = right
 
-    def _range(self, value: _Number) -> _Logic:
+    def _range(self, value: Number) -> Logic:
         low = self._number(self._sum())
         self._expect("..")
         high = self._number(self._sum())
         if low.bare and not high.bare and high.literal is not None:
             # 0.1..0.6 l/s: the unit stands once, at the end.
-            low = _Number(
+            low = Number(
                 low.compute, high.unit, high.difference, low.literal, scale=low.scale
             )
         if (
@@ -303,17 +198,17 @@ class _Parser:
                 "write the smaller limit first",
             )
         above = self._compare(">=", value, low)
-        return _join(above, self._compare("<=", value, high), either=False)
+        return join(above, self._compare("<=", value, high), either=False)
 
-    def _number(self, part: _Number | _Logic) -> _Number:
-        if isinstance(part, _Logic):
+    def _number(self, part: Number | Logic) -> Number:
+        if isinstance(part, Logic):
             self._fail(
                 "something true or false stands where a value is needed",
                 "join conditions with and, or",
             )
         return part
 
-    def _compare(self, operator: str, left: _Number, right: _Number) -> _Logic:
+    def _compare(self, operator: str, left: Number, right: Number) -> Logic:
         if left.literal is not None and right.literal is None:
             flipped = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
             return self._compare(flipped.get(operator, operator), right, left)
@@ -343,9 +238,9 @@ class _Parser:
                 margin = margin / whole
             return Truth(known, true, margin)
 
-        return _Logic(evaluate, () if operator in ("==", "!=") else (unit,))
+        return Logic(evaluate, () if operator in ("==", "!=") else (unit,))
 
-    def _in_unit(self, number: _Number, like: _Number) -> Callable[..., Any]:
+    def _in_unit(self, number: Number, like: Number) -> Callable[..., Any]:
         """Returns how to compute ``number`` in the unit of ``like``."""
         if number.unit == like.unit:
             return number.compute
@@ -361,7 +256,7 @@ class _Parser:
         return self._converted(number, like.unit, difference=like.difference)
 
     def _converted(
-        self, number: _Number, unit: str, *, difference: bool
+        self, number: Number, unit: str, *, difference: bool
     ) -> Callable[..., Any]:
         try:
             zero = convert(0.0, number.unit, unit, difference=difference)
@@ -377,7 +272,7 @@ class _Parser:
 
     # -- numbers -------------------------------------------------------------
 
-    def _sum(self) -> _Number | _Logic:
+    def _sum(self) -> Number | Logic:
         left = self._product()
         while operator := self._accept("+", "-"):
             left = self._add(
@@ -385,7 +280,7 @@ class _Parser:
             )
         return left
 
-    def _add(self, operator: str, left: _Number, right: _Number) -> _Number:
+    def _add(self, operator: str, left: Number, right: Number) -> Number:
         sign = 1.0 if operator == "+" else -1.0
         unit, difference = left.unit, left.difference
         if unit in _ABSOLUTE and not difference:
@@ -417,7 +312,7 @@ class _Parser:
         literal = None
         if left.literal is not None and right.literal is not None:
             literal = left.literal + sign * other(_NOTHING, {})
-        return _Number(
+        return Number(
             lambda t, v: compute(t, v) + sign * other(t, v),
             unit,
             difference,
@@ -426,7 +321,7 @@ class _Parser:
             scale,
         )
 
-    def _product(self) -> _Number | _Logic:
+    def _product(self) -> Number | Logic:
         left = self._unary()
         while operator := self._accept("*", "/"):
             left = self._multiply(
@@ -434,7 +329,7 @@ class _Parser:
             )
         return left
 
-    def _multiply(self, operator: str, left: _Number, right: _Number) -> _Number:
+    def _multiply(self, operator: str, left: Number, right: Number) -> Number:
         for part in (left, right):
             if part.unit in _ABSOLUTE and not part.difference:
                 self._fail(
@@ -462,7 +357,7 @@ class _Parser:
                 if operator == "*"
                 else left.literal / right.literal
             )
-        return _Number(
+        return Number(
             compute,
             unit,
             difference=left.difference or right.difference,
@@ -470,13 +365,13 @@ class _Parser:
             bare=left.bare and right.bare,
         )
 
-    def _unary(self) -> _Number | _Logic:
+    def _unary(self) -> Number | Logic:
         if self._accept("-"):
             self._deeper()
             inner = self._number(self._unary())
             self.depth -= 1
             compute = inner.compute
-            return _Number(
+            return Number(
                 lambda t, v: -compute(t, v),
                 inner.unit,
                 inner.difference,
@@ -486,7 +381,7 @@ class _Parser:
             )
         return self._atom()
 
-    def _atom(self) -> _Number | _Logic:
+    def _atom(self) -> Number | Logic:
         kind, text = self._peek()
         if kind == "number":
             self._take()
@@ -505,7 +400,7 @@ class _Parser:
             return self._signal(text)
         return self._unexpected("a signal or a number is missing")
 
-    def _literal(self, value: float) -> _Number:
+    def _literal(self, value: float) -> Number:
         found = _UNIT.match(self.text, self.at)
         unit = ""
         if found is not None and found[1] not in _KEYWORDS:
@@ -515,9 +410,9 @@ class _Parser:
             except PlaygroundError as error:
                 self._fail(error.problem.rstrip("."), error.fix)
             self.at = found.end()
-        return _Number(lambda _t, _v: value, unit or "1", literal=value, bare=not unit)
+        return Number(lambda _t, _v: value, unit or "1", literal=value, bare=not unit)
 
-    def _signal(self, name: str) -> _Number:
+    def _signal(self, name: str) -> Number:
         if name not in self.signals:
             self._fail(
                 f"there is no signal {name!r}.{closest(name, self.signals)}".rstrip(
@@ -528,9 +423,9 @@ class _Parser:
         signal = self.signals[name]
         self.names[name] = None
         span = signal.range[1] - signal.range[0] if signal.range else 0.0
-        return _Number(lambda _times_s, values: values[name], signal.unit, scale=span)
+        return Number(lambda _times_s, values: values[name], signal.unit, scale=span)
 
-    def _call(self, name: str) -> _Number:
+    def _call(self, name: str) -> Number:
         if name not in FUNCTIONS:
             self._fail(
                 f"there is no function {name!r}.{closest(name, FUNCTIONS)}".rstrip("."),
@@ -542,7 +437,7 @@ class _Parser:
             result = self._rate(first)
         elif name == "abs":
             compute = first.compute
-            result = _Number(
+            result = Number(
                 lambda t, v: np.abs(compute(t, v)),
                 first.unit,
                 first.difference,
@@ -556,17 +451,17 @@ class _Parser:
         self._expect(")")
         return result
 
-    def _extreme(self, name: str, left: _Number, right: _Number) -> _Number:
+    def _extreme(self, name: str, left: Number, right: Number) -> Number:
         a, b = left.compute, self._in_unit(right, left)
         choose = np.minimum if name == "min" else np.maximum
-        return _Number(
+        return Number(
             lambda t, v: choose(a(t, v), b(t, v)),
             left.unit,
             left.difference,
             scale=max(left.scale, right.scale),
         )
 
-    def _rate(self, value: _Number) -> _Number:
+    def _rate(self, value: Number) -> Number:
         if not self._accept(","):
             self._unexpected("rate needs the time over which to look, 'rate(x, 5min)'")
         end = self.text.find(")", self.at)
@@ -588,7 +483,7 @@ class _Parser:
             old = np.where(before >= 0, now[np.maximum(before, 0)], np.nan)
             return np.asarray((now - old) / window_s, float)
 
-        return _Number(change, "1/s" if unit == "1/s" else unit, difference=True)
+        return Number(change, "1/s" if unit == "1/s" else unit, difference=True)
 
 
 _NOTHING = np.zeros(0)
@@ -608,36 +503,3 @@ def _product_unit(left: str, right: str) -> str:
     if left == "1":
         return right
     return left if right == "1" else f"({left})*({right})"
-
-
-def _join(left: _Logic, right: _Logic, *, either: bool) -> _Logic:
-    first, second = left.evaluate, right.evaluate
-
-    def evaluate(times_s: Array, values: Values, mixed: bool) -> Truth:  # noqa: FBT001
-        a, b = first(times_s, values, mixed), second(times_s, values, mixed)
-        return a | b if either else a & b
-
-    return _Logic(evaluate, left.units + right.units)
-
-
-def _negated(logic: _Logic) -> _Logic:
-    inner = logic.evaluate
-    return _Logic(lambda t, v, mixed: ~inner(t, v, mixed), logic.units)
-
-
-def limit(text: str) -> tuple[str, str, float, str]:
-    """Reads ``"starts_per_hour <= 6 1/h"`` as name, operator, number and rest.
-
-    Raises:
-        PlaygroundError: It is not of that form.
-    """
-    found = re.fullmatch(
-        r"\s*([^\W\d]\w*)\s*(<=|>=|<|>|==|!=)\s*"
-        r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*",
-        text,
-    )
-    if found is None or not math.isfinite(float(found[3])):
-        raise PlaygroundError(
-            f"{text!r} is not a limit.", "write for instance 'starts_per_hour <= 6'"
-        )
-    return found[1], found[2], float(found[3]), found[4]
