@@ -334,6 +334,10 @@ class LocalBus:
         routes = self._routes.get(topic)
         return len(self._find_routes(topic) if routes is None else routes)
 
+    def forget_retained(self) -> None:
+        """Loses all retained messages, as a broker does that kept them in memory."""
+        self.retained.clear()
+
     def add_subscription(
         self, connection: LocalConnection, topic_filter: str, qos: int
     ) -> None:

@@ -11,6 +11,7 @@ No wall clock enters here but the deadline after which a silent client is named.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
@@ -96,7 +97,9 @@ class LockstepBus(LocalBus):
         self._answers: dict[str, int] = {}
         self._turn: str | None = None
         self._sent = 0
-        self._begun = False
+        self._begun = self._forgetting = False
+        self._found: dict[str, Message] = {}
+        """What the broker had retained before the run."""
         self._closed = False
         self._started = False
         self._link: Connection = broker.connect("playground-run", self._inbox.put)
@@ -143,6 +146,22 @@ class LockstepBus(LocalBus):
             self._await(lambda: not self._expected, "the broker")
         super().add_subscription(connection, topic_filter, qos)
 
+    def forget_retained(self) -> None:
+        """Loses all retained messages, those of the broker too.
+
+        What it takes to clear them there is nobody's word: it is not logged, and
+        programs outside know from the two words around it that they are to ignore it.
+        """
+        self._await(lambda: not self._expected, "the broker")
+        topics = [*self.retained]
+        super().forget_retained()
+        self._say({"forget": True})
+        self._forgetting = True
+        for topic in topics:
+            self._link.publish(topic, b"", retain=True)
+        self._say({"forget": False})
+        self._await(lambda: not self._forgetting, "the broker")
+
     def settle(self) -> None:
         """Ends an instant: all has arrived, and every client has had its say.
 
@@ -171,14 +190,32 @@ class LockstepBus(LocalBus):
         self._closed = True
         if self._started:
             self._say({"end": True, "now": self.clock.now})
-        self._push()
+        with contextlib.suppress(ConnectionFailed):
+            self._restore()
+            self._push()
         self._link.disconnect()
+
+    def _restore(self) -> None:
+        """Leaves the broker as it was found, for the next run on it."""
+        nothing = Message(0, "", b"")
+        for topic in dict.fromkeys((*self.retained, *self._found)):
+            found = self._found.get(topic)
+            if found != self.retained.get(topic):
+                found = found or nothing
+                self._link.publish(
+                    topic,
+                    found.payload,
+                    qos=found.qos,
+                    retain=True,
+                    properties=found.properties,
+                )
 
     def _begin(self) -> None:
         """Takes over the retained state that the broker has already."""
         # What arrives before our own word is state; what comes after is the run.
         self._say({"begin": self.clock.time_ns()})
         self._await(lambda: self._begun, "the broker")
+        self._found = dict(self.retained)
 
     def _greet(self) -> None:
         """Repeats the first tick until every client is there."""
@@ -271,6 +308,10 @@ class LockstepBus(LocalBus):
             self._take_answer(topic.removeprefix(ACK_TOPIC), message.payload)
         elif topic == TICK_TOPIC:
             self._begun = True
+            if self._forgetting:
+                self._forgetting = json.loads(message.payload).get("forget", True)
+        elif self._forgetting:
+            pass
         elif (own := self._own(message)) is not None:
             super().send(own)
         elif not self._begun:

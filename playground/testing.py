@@ -326,6 +326,7 @@ class LockstepClient:
         self.client_id = client_id
         self._act = act
         self._heard: list[Message] = []
+        self._forgetting = False
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         bus = MqttBus(url, password=password)
         self._connection: MqttConnection | Dialogue
@@ -362,7 +363,8 @@ class LockstepClient:
                         "start the run, and name this client in it",
                     ) from None
                 if message.topic != TICK_TOPIC:
-                    self._heard.append(message)
+                    if not self._forgetting:
+                        self._heard.append(message)
                 elif not self._take_turn(json.loads(message.payload)):
                     return
         finally:
@@ -380,6 +382,7 @@ class LockstepClient:
     def _take_turn(self, tick: dict[str, Any]) -> bool:
         if tick.get("end"):
             return False
+        self._forgetting = tick.get("forget", False)
         if tick.get("client") == self.client_id:
             answer: dict[str, Any] = {"tick": tick["tick"]}
             if tick["tick"]:

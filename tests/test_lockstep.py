@@ -254,6 +254,58 @@ def test_what_was_retained_in_this_instant_is_told_as_retained():
     assert log[-1].payload == b"1"
 
 
+def test_a_broker_that_forgets_has_really_forgotten():
+    broker, clock = LocalBus(WallClock()), LockstepClock()
+    broker.connect("earlier").publish("lab/mode", b"heat", retain=True)
+    heard = []
+    outside = Program(broker, "ctl", lambda c, tick, new: heard.extend(new))
+    bus = LockstepBus(broker, clock, clients=["ctl"])
+    log = log_of(bus)
+    plant_and_controller(bus, clock)
+    clock.at(1.5).callbacks.append(lambda _: bus.forget_retained())
+    late = []
+
+    def come_late(_):
+        bus.connect("late", late.append).subscribe("#")
+        broker.connect("late outside", late.append).subscribe("lab/#")
+
+    clock.at(1.7).callbacks.append(come_late)
+    clock.run(until=1.8)
+    assert outside.ticks[-1] == 1.7
+    assert broker.retained == {}
+    assert late == []
+    # Nobody said that, so nobody hears it; a subscriber would have seen it go.
+    assert [m for m in log if not m.payload] == []
+    ignored = [payload for _, payload in heard if not payload]
+    assert len(ignored) == 2
+    bus.close()
+
+
+def test_a_run_leaves_the_broker_as_it_found_it():
+    broker = LocalBus(WallClock())
+    broker.connect("earlier").publish("lab/mode", b"heat", qos=1, retain=True)
+    logs = []
+    for _ in range(2):
+        clock = LockstepClock()
+        bus = LockstepBus(broker, clock)
+        logs.append(log_of(bus))
+        before = dict(broker.retained)
+        echo = bus.connect("echo")
+        rig = bus.connect("rig", lambda m, e=echo: e.publish("lab/heard", m.payload))
+        rig.subscribe("lab/temp")
+        rig.subscribe("lab/mode")
+        rig.publish("lab/temp", b"1", retain=True)
+        rig.publish("lab/mode", b"cool", retain=True)
+        clock.at(0).callbacks.append(lambda _: None)
+        clock.run(until=1)
+        assert set(broker.retained) == {"lab/mode", "lab/temp"}
+        bus.close()
+        assert [(m.topic, m.payload, m.qos) for m in broker.retained.values()] == [
+            (m.topic, m.payload, m.qos) for m in before.values()
+        ]
+    assert logs[0] == logs[1] != []
+
+
 @pytest.mark.slow
 def test_a_hosted_program_takes_part_as_on_the_local_bus():
     programs = Path(__file__).parent / "programs"

@@ -74,6 +74,114 @@ def test_a_shipped_scenario_has_the_same_log_in_memory_and_on_a_broker(
     assert lockstep.plain()["transport"] == "lockstep"
 
 
+# Asks every ten seconds what is retained, as a display does that is switched on.
+DISPLAY = """\
+import time
+import paho.mqtt.client as mqtt
+import paho.mqtt.publish as publish
+while True:
+    kept = []
+    def keep(client, kept, message):
+        if message.retain:
+            kept.append(message.topic + '=' + message.payload.decode())
+
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, userdata=kept)
+    client.on_message = keep
+    client.on_connect = lambda c, *_: c.subscribe('#')
+    client.connect('broker')
+    client.loop_start()
+    time.sleep(0.25)
+    client.disconnect()
+    client.loop_stop()
+    publish.single('display/shows', ' '.join(sorted(kept)), hostname='broker')
+    time.sleep(9.75)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+@pytest.mark.parametrize("kind", ["retained_loss", "broker_restart"])
+def test_a_broker_that_forgets_has_the_same_log_everywhere(kind, url, tmp_path):
+    (tmp_path / "display.py").write_text(DISPLAY)
+    scenario = tank(
+        initial={"retained": {"lab/mode": "heat"}},
+        programs=[{"run": f"python {tmp_path / 'display.py'}"}],
+        events=[
+            {
+                "at": "22s",
+                "publish": {"topic": "lab/a", "payload": "1", "retain": True},
+            },
+            {"at": "33s", "fault": {"kind": kind}},
+            {
+                "at": "55s",
+                "publish": {"topic": "lab/b", "payload": "2", "retain": True},
+            },
+        ],
+        duration="75s",
+    )
+    local = run(scenario, out=tmp_path / "local")
+    shown = [m.payload.decode() for m in log_of(local) if m.topic == "display/shows"]
+    assert shown == [
+        *["lab/mode=heat"] * 3,
+        "lab/a=1 lab/mode=heat",
+        *[""] * 2,
+        *["lab/b=2"] * 2,
+    ]
+    for again in "first", "second":  # on the same broker
+        lockstep = run(scenario, out=tmp_path / again, transport="lockstep", broker=url)
+        assert log_of(lockstep) == log_of(local)
+        assert lockstep.sha256 == local.sha256
+
+
+FORGETFUL = """
+import sys
+from playground.mqtt import MqttBus
+from playground.testing import LockstepClient
+
+def act(now, messages, client):
+    for message in messages:
+        client.publish("heard", message.payload or b"nothing")
+    if now in (20.0, 40.0):
+        kept = []
+        late = MqttBus(sys.argv[1]).converse("late", kept.append)
+        late.subscribe("lab/#")
+        late.flush()
+        late.disconnect()
+        client.publish("kept", b"%d" % len(kept))
+
+LockstepClient(sys.argv[1], "echo", act, filters=["lab/#"]).run()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_a_broker_that_forgets_does_so_for_programs_outside(url, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", FORGETFUL, url])
+    try:
+        result = run(
+            tank(
+                events=[
+                    {
+                        "at": "12s",
+                        "publish": {"topic": "lab/a", "payload": "1", "retain": True},
+                    },
+                    {"at": "33s", "fault": {"kind": "retained_loss"}},
+                ],
+                duration="1min",
+            ),
+            out=tmp_path / "out",
+            transport="lockstep",
+            broker=url,
+            clients=["echo"],
+        )
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+    said = [(m.topic, m.payload) for m in log_of(result) if m.client == "echo"]
+    assert said == [("heard", b"1"), ("kept", b"1"), ("kept", b"0")]
+
+
 @pytest.mark.slow
 @pytest.mark.broker
 @pytest.mark.parametrize("name", ["thermostat", "lost_messages"])

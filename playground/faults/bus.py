@@ -139,7 +139,7 @@ class FaultyBus:
 
     def _lose_retained(self) -> None:
         if isinstance(self.bus, LocalBus):
-            self.bus.retained.clear()
+            self.bus.forget_retained()
             return
         # To clear them is nobody's word, so no fault may touch it.
         topics = {t: each for each in self.speeches.values() for t in each.retained}
