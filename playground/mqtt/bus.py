@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from playground.bus import OnMessage, Will
 from playground.clock import Clock, WallClock
 from playground.errors import ConnectionFailed, PlaygroundError
 from playground.mqtt import failures
 from playground.mqtt.backlog import OnBehind
-from playground.mqtt.connection import MqttConnection
 from playground.mqtt.dialogue import Dialogue
 from playground.mqtt.receiver import OnMessages, Receiver
 from playground.mqtt.sender import Sender
 from playground.mqtt.url import BrokerUrl, Tls, find_password
 
+if TYPE_CHECKING:
+    from playground.mqtt.connection import MqttConnection
+
 ProtocolName = Literal["5", "3.1.1"]
 Dispatch = Callable[[Callable[[], object]], object]
 
-_Client = TypeVar("_Client", MqttConnection, Receiver, Sender, Dialogue)
+_Client = TypeVar("_Client", "MqttConnection", Receiver, Sender, Dialogue)
 _logger = logging.getLogger(__name__)
 
 
@@ -102,6 +104,9 @@ class MqttBus:
         Raises:
             ConnectionFailed: The broker cannot be reached or refuses us.
         """
+        # paho takes a tenth of the time in which a replay has said its first word.
+        from playground.mqtt.connection import MqttConnection
+
         return self._negotiated(
             lambda protocol: MqttConnection(
                 self,

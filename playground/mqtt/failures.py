@@ -5,8 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 
-from paho.mqtt.client import WebsocketConnectionError
-
 from playground.errors import ConnectionFailed
 from playground.mqtt.url import PASSWORD_VARIABLE, BrokerUrl
 
@@ -134,7 +132,8 @@ def unreachable(url: BrokerUrl, error: Exception) -> ConnectionFailed:
             f"({error.reason or error.strerror or error}).",
             "is it an encrypted port? write mqtt:// (or ws://) for a plain one",
         )
-    if isinstance(error, WebsocketConnectionError):
+    # By its name: paho need not be imported to fail without it.
+    if type(error).__name__ == "WebsocketConnectionError":
         return ConnectionFailed(
             f"{url} does not answer as a WebSocket server: {error}.",
             f"is {url.path!r} its path, and is it the WebSocket port?",
