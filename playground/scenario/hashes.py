@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,15 @@ from playground.scenario.entries import Scenario, found, script_of, workplace
 
 MODULE = "module "
 """Before the name of a module, where others have the name of a file."""
-_KEYS = ("table", "recording", "model", "signals")
-_SECTIONS = ("plant", "controllers", "disturbances", "kpis")
+_KEYS = ("table", "recording", "model")
+_SECTIONS = {
+    # The signals of a KPI are names; those of a plant are a file.
+    "plant": (*_KEYS, "signals"),
+    "controllers": _KEYS,
+    "disturbances": _KEYS,
+    "kpis": _KEYS,
+}
+"""Keys below which a text is the name of a file."""
 _SPEC = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")
 
 
@@ -40,9 +47,9 @@ def with_files(
             that is written beside it.
     """
     changed = dict(plain)
-    for key in _SECTIONS:
+    for key, keys in _SECTIONS.items():
         if key in changed:
-            changed[key] = _replaced(changed[key], name)
+            changed[key] = _replaced(changed[key], name, keys)
     for key in ("checks", "programs"):
         if isinstance(changed.get(key), list):
             changed[key] = [
@@ -64,16 +71,16 @@ def with_files(
     return changed
 
 
-def _replaced(value: Any, name: Callable[[str], str]) -> Any:
+def _replaced(value: Any, name: Callable[[str], str], keys: Collection[str]) -> Any:
     if isinstance(value, Mapping):
         return {
             key: name(entry)
-            if key in _KEYS and isinstance(entry, str)
-            else _replaced(entry, name)
+            if key in keys and isinstance(entry, str)
+            else _replaced(entry, name, keys)
             for key, entry in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_replaced(entry, name) for entry in value]
+        return [_replaced(entry, name, keys) for entry in value]
     return value
 
 

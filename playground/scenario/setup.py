@@ -19,17 +19,14 @@ from playground.controllers import Controller
 from playground.controllers.function import is_strategy, maker_of
 from playground.document import Document, DocumentError, Mistake, Place
 from playground.errors import PlaygroundError, closest
-from playground.expression import parse
-from playground.faults import read_fault
 from playground.instant import from_iso
 from playground.kpis import Kpi, Limit, read_kpi, read_limit
 from playground.link import Link
-from playground.message import check_filter, check_topic
+from playground.message import check_topic
 from playground.parameters import build, load_class
 from playground.plants import plant_class
 from playground.quantity import quantity, seconds
 from playground.scenario.entries import (
-    EventEntry,
     LinkEntry,
     ProgramEntry,
     PublishEntry,
@@ -38,6 +35,12 @@ from playground.scenario.entries import (
     one_key,
     words_of,
     workplace,
+)
+from playground.scenario.happenings import (
+    read_disturbance,
+    read_event,
+    read_replayed,
+    settable,
 )
 from playground.scenario.hashes import hashes_of
 from playground.scenario.parts import Disturbance, Event, Program, Replayed, Setup
@@ -49,7 +52,6 @@ from playground.scenario.plant import (
     wrong_directions,
 )
 from playground.signals import Signal, Signals, load_signals
-from playground.table import read_table
 
 
 class Preparation:
@@ -124,7 +126,6 @@ class Preparation:
         signals = plant.signals if plant is not None else None
         if signals is None or self.mistakes_of_plant:
             raise DocumentError(self.document.path, self.mistakes)
-        self.duration_s = duration_s
         controllers = self._controllers(signals)
         programs = self._programs()
         retained, initial = self._initial(signals)
@@ -372,7 +373,7 @@ class Preparation:
                         "write retained: {lab/mode: heat}",
                     )
                 continue
-            value = self._attempt(place, _settable, signals, name, written)
+            value = self._attempt(place, settable, signals, name, written)
             if value is not None:
                 values.append((signals[name], value))
         return tuple(kept), tuple(values)
@@ -384,154 +385,35 @@ class Preparation:
         for name, written in self.scenario.disturbances.items():
             place: Place = ("disturbances", name)
             if isinstance(written, Mapping) and "recording" in written:
-                one = self._attempt(place, self._replayed, signals, name, written)
+                one = self._attempt(
+                    place, read_replayed, signals, name, written, self.folder
+                )
                 if one is not None:
                     replayed.append(one)
                 continue
-            one = self._attempt(place, self._disturbance, signals, name, written)
+            one = self._attempt(
+                place, read_disturbance, signals, name, written, self.folder
+            )
             if one is not None:
                 made.append(one)
         return tuple(made), tuple(replayed)
-
-    def _replayed(
-        self, signals: Signals, name: str, written: Mapping[str, Any]
-    ) -> Replayed:
-        known = ("recording", "topics")
-        for key in written:
-            if key not in known:
-                raise PlaygroundError(
-                    f"unknown key {key!r} beside 'recording'.{closest(str(key), known)}",
-                    "write {recording: FILE.parquet, topics: [weather/#]}",
-                )
-        file = written["recording"]
-        if not isinstance(file, str) or not self._file(file).exists():
-            raise PlaygroundError(
-                f"There is no recording {file}.",
-                "name a recording beside the scenario or in the current folder",
-            )
-        topics = written.get("topics")
-        if topics is None:
-            topics = [signals.need(name).topic]
-        if not isinstance(topics, list) or not topics:
-            raise PlaygroundError(
-                f"topics: {topics!r} is not a list of topic filters.",
-                "write topics: [weather/#]",
-            )
-        return Replayed(
-            path=found(self.folder, file),
-            topics=tuple(check_filter(str(topic)) for topic in topics),
-        )
-
-    def _disturbance(self, signals: Signals, name: str, written: Any) -> Disturbance:
-        signal = signals.need(name)
-        if signal.role == "measurement":
-            raise PlaygroundError(
-                f"{name!r} is a measurement; the plant says it, not the scenario.",
-                "disturbances of this plant: "
-                + (
-                    ", ".join(s.name for s in signals.with_role("disturbance"))
-                    or "none"
-                ),
-            )
-        period_s = 0.0
-        if isinstance(written, Mapping):
-            entry = dict(written)
-            period_s = seconds(entry.pop("period", "60s"))
-            offset = entry.pop("offset", None)
-            if "constant" in entry:
-                entry["table"] = [["0s", entry.pop("constant")]]
-            table = read_table(entry, signal.unit, folder=self.folder)
-            if offset is not None:
-                by = quantity(offset, signal.unit, difference=True)
-                table = dataclasses.replace(table, values=table.values + by)
-            if table.hold:
-                period_s = 0.0
-        else:
-            value = quantity(written, signal.unit)
-            table = read_table(
-                {"table": [["0s", f"{value!r} {signal.unit}"]]}, signal.unit
-            )
-        for value in table.values.tolist():
-            _within_range(signal, value)
-        return Disturbance(signal=signal, table=table, period_s=period_s)
 
     def _events(self, signals: Signals) -> tuple[Event, ...]:
         made = []
         for number, entry in enumerate(self.scenario.events):
             place: Place = ("events", number)
-            event = self._attempt(place, self._event, entry, signals, place)
+            event: Event | None = self._attempt(
+                place,
+                read_event,
+                entry,
+                signals,
+                self.clients,
+                self.scenario.duration,
+            )
             if event is not None:
+                self._usable(place, () if event.when is None else event.when.signals)
                 made.append(event)
         return tuple(made)
-
-    def _event(self, entry: EventEntry, signals: Signals, place: Place) -> Event:
-        if (entry.at is None) == (entry.when is None):
-            raise PlaygroundError(
-                "an event needs either 'at' or 'when'.",
-                "write 'at: 30min', or 'when: outlet_temp > 52 degC'",
-            )
-        actions = [
-            name
-            for name in ("publish", "set", "fault")
-            if getattr(entry, name) is not None
-        ]
-        if len(actions) != 1:
-            raise PlaygroundError(
-                f"an event does one thing; here {'stand' if actions else 'is'} "
-                f"{' and '.join(actions) or 'nothing to do'}.",
-                "write one of publish, set, fault",
-            )
-        if entry.when is None and entry.for_ is not None:
-            raise PlaygroundError(
-                "'for' says how long 'when' must have held, but there is no 'when'.",
-                "the length of a fault stands inside it: fault: {…, for: 15min}",
-            )
-        at_s = None
-        if entry.at is not None:
-            at_s = seconds(entry.at)
-            if self.duration_s and at_s >= self.duration_s:
-                raise PlaygroundError(
-                    f"at: {entry.at} is after the end of the run "
-                    f"({self.scenario.duration}).",
-                    "make the duration longer, or the event earlier",
-                )
-        action: Any
-        if entry.publish is not None:
-            check_topic(entry.publish.topic)
-            action = entry.publish
-            text = f"publish {action.topic} {action.payload}"
-        elif entry.set is not None:
-            action = tuple(
-                (signals.need(name), _settable(signals, name, written))
-                for name, written in entry.set.items()
-            )
-            text = ", ".join(f"{name} = {value}" for name, value in entry.set.items())
-        else:
-            assert entry.fault is not None
-            action = read_fault(entry.fault, signals)
-            if action.client is not None and action.client not in self.clients:
-                raise PlaygroundError(
-                    f"There is no client {action.client!r}."
-                    f"{closest(action.client, self.clients)}",
-                    f"clients of this run: {', '.join(sorted(self.clients))}",
-                )
-            target = entry.fault.signal or entry.fault.topic or entry.fault.client or ""
-            text = f"{action.kind} {target}".strip()
-        when = parse(entry.when, signals) if entry.when is not None else None
-        self._usable(place, () if when is None else when.signals)
-        if when is not None and when.sampled:
-            raise PlaygroundError(
-                f"{entry.when!r}: 'rate' looks back in time, which an event cannot.",
-                "use it in a check",
-            )
-        return Event(
-            at_s=at_s,
-            when=when,
-            for_s=seconds(entry.for_) if entry.for_ is not None else 0.0,
-            once=entry.once,
-            action=action,
-            text=text,
-        )
 
     def _baseline(self) -> Scenario | None:
         changes = self.scenario.baseline
@@ -672,27 +554,6 @@ def _same_signals(plant: Any, extra: Signals, name: str) -> None:
                 "topics may differ, meanings may not",
             )
     plant.signals = extra
-
-
-def _settable(signals: Signals, name: str, written: Any) -> float:
-    signal = signals.need(name)
-    if signal.role == "measurement":
-        raise PlaygroundError(
-            f"{name!r} is a measurement; where the plant starts is said by the plant's "
-            "parameters.",
-            "write it below 'plant:'",
-        )
-    return _within_range(signal, quantity(written, signal.unit))
-
-
-def _within_range(signal: Signal, value: float) -> float:
-    if signal.range is not None and signal.clip(value) != value:
-        raise PlaygroundError(
-            f"{value:g} {signal.unit} is outside the range of {signal.name!r}, "
-            f"{signal.range[0]:g}..{signal.range[1]:g} {signal.unit}.",
-            "write a value inside it",
-        )
-    return value
 
 
 _NOT_OF_BASELINE = ("baseline", "matrix", "monte_carlo", "checks", "files")
