@@ -168,8 +168,9 @@ class Scenario:
 
     Attributes:
         name: Short, without spaces; names the folder of results.
-        plant: Name of a built-in plant, ``module:Class``, ``{model: folder}``,
-            or ``{name: parameters}``.
+        plant: Name of a built-in plant, ``module:Class``, ``{name: parameters}``, or
+            ``{model: folder}``, beside which may stand ``fast: true``, ``force: true``
+            and ``envelope: {share: 5 %}`` (docs/learned-plants.md).
         duration: How long the run lasts, warm-up included.
         version: Of this format.
         description: For people.

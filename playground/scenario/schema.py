@@ -29,7 +29,11 @@ def schema() -> dict[str, Any]:
         "type": "string",
         "description": "A scenario beside this one that it is laid over.",
     }
-    properties["plant"]["examples"] = [*PLANTS, {"model": "../models/NAME"}]
+    properties["plant"]["examples"] = [
+        *PLANTS,
+        {"model": "../models/NAME"},
+        {"model": "../models/NAME", "fast": True, "envelope": {"share": "5 %"}},
+    ]
     properties["controllers"]["items"]["examples"] = [
         {name: {}} for name in CONTROLLERS
     ]
