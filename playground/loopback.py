@@ -2,22 +2,31 @@
 
 It listens to Python's own audit events of sockets (PEP 578), so it does not matter
 which library connects, and nothing is replaced that another tool may have
-replaced too. Processes that a test starts are not covered.
+replaced too. Python processes that a test starts learn of it from their environment
+(``offline/sitecustomize.py``). Not covered are programs that are not in Python,
+Python with ``-I``, ``-E`` or ``-S`` or an environment of its own, and code in C that
+connects without Python's sockets.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from playground.errors import PlaygroundError
 
 HERE = ("127.0.0.0/8", "::1/128", "localhost")
+OFFLINE = Path(__file__).parent / "offline"
+"""Folder for the search path of child processes; Python finds it at their start."""
+HOSTS = "PLAYGROUND_ONLY_LOOPBACK"
+"""Environment variable that tells child processes what they may reach."""
 _CONNECTING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _RESOLVING = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 
@@ -106,9 +115,22 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         )
 
 
+def keep_off(allow: Iterable[str] = ()) -> None:
+    """Refuses, until this process ends, every connection that leaves this machine.
+
+    Args:
+        allow: Further hosts: names, addresses, or networks (``10.0.0.0/8``).
+    """
+    global _in_force
+    _install()
+    _in_force = _Guard([*HERE, *allow])
+
+
 @contextlib.contextmanager
 def only_loopback(allow: Iterable[str] = ()) -> Iterator[None]:
     """Refuses every connection that leaves this machine, on any thread.
+
+    Python processes that are started meanwhile are refused it to their end.
 
     Args:
         allow: Further hosts: names, addresses, or networks (``10.0.0.0/8``).
@@ -116,15 +138,41 @@ def only_loopback(allow: Iterable[str] = ()) -> Iterator[None]:
     Raises:
         NetworkBlocked: Raised where the connection is attempted.
     """
-    global _in_force, _is_installed
+    global _in_force
+    allow = list(allow)
+    _install()
+    earlier, _in_force = _in_force, _Guard([*HERE, *allow])
+    try:
+        with _told_to_children(allow):
+            yield
+    finally:
+        _in_force = earlier
+
+
+def _install() -> None:
+    global _is_installed
     with _installed:
         if not _is_installed:
             # It cannot be taken away again; it does nothing while nothing is in
             # force.
             sys.addaudithook(_audit)
             _is_installed = True
-    earlier, _in_force = _in_force, _Guard([*HERE, *allow])
+
+
+@contextlib.contextmanager
+def _told_to_children(allow: Iterable[str]) -> Iterator[None]:
+    own = str(OFFLINE)
+    before = {name: os.environ.get(name) for name in (HOSTS, "PYTHONPATH")}
+    path = [each for each in (before["PYTHONPATH"] or "").split(os.pathsep) if each]
+    os.environ[HOSTS] = " ".join(allow)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [own, *(each for each in path if each != own)]
+    )
     try:
         yield
     finally:
-        _in_force = earlier
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

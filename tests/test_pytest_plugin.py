@@ -7,10 +7,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+# Imported before the tests: pytester forgets what an inner run has imported; numpy
+# cannot be imported twice, and what pint brings along replaces importlib.metadata's
+# own finder.
+import pint  # noqa: F401
 import pytest
 
-# Imported before the tests: pytester forgets what an inner run has imported, and
-# numpy cannot be imported twice.
 import playground.collection
 import playground.host.hosted
 import playground.plants.lab_rig
@@ -370,7 +372,7 @@ def test_the_recording_of_a_mark_is_opened_until_it_expires(project):
         ]
     )
     assert "Traceback" not in result.stdout.str()
-    assert "pytest_plugin.py" not in result.stdout.str()
+    assert "playground/fixtures.py" not in result.stdout.str()
 
 
 # -- network ---------------------------------------------------------------------
@@ -421,6 +423,104 @@ def test_only_this_machine_is_reached_by_tests_that_use_a_fixture(project):
     # Our own project has a guard of its own, which would answer first.
     result = project.runpytest_subprocess("-p", "no:socket", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=6)
+
+
+def test_a_python_process_that_a_test_starts_reaches_this_machine_only(project):
+    project.makepyfile(
+        program="""
+        import socket, subprocess, sys
+
+        host, *others = sys.argv[1:]
+        with socket.socket() as one:
+            one.settimeout(0.01)
+            try:
+                one.connect((host, 9))
+            except Exception as error:
+                print(type(error).__name__, error)
+        for other in others:
+            subprocess.run([sys.executable, __file__, other])
+        """,
+        sitecustomize="print('of the project')",
+        test_it="""
+        import multiprocessing, os, subprocess, sys
+        import pytest
+        from playground.loopback import NetworkBlocked
+
+        def said(*hosts, **options):
+            return subprocess.run(
+                [sys.executable, "program.py", *hosts],
+                capture_output=True, text=True, check=True, **options
+            ).stdout
+
+        def test_child_and_grandchild(mqtt_broker):
+            told = said("192.0.2.1", "127.0.0.1", "192.0.2.2")
+            assert told.count("NetworkBlocked The test wants to reach '192.0.2.") == 2
+            assert told.count("ConnectionRefusedError") == 1
+
+        def test_the_module_that_is_hidden_is_executed_too(bus):
+            path = os.pathsep.join(["elsewhere", os.environ["PYTHONPATH"], os.getcwd()])
+            told = said("192.0.2.1", env={**os.environ, "PYTHONPATH": path})
+            assert told.startswith("of the project")
+            assert "NetworkBlocked" in told
+
+        @pytest.mark.allow_hosts("192.0.2.0/24")
+        def test_allowed(bus):
+            assert "NetworkBlocked" not in said("192.0.2.1")
+
+        def reach():
+            import socket
+            with socket.socket() as one:
+                one.connect(("192.0.2.1", 9))
+
+        def test_multiprocessing(bus):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                with pytest.raises(NetworkBlocked):
+                    pool.apply(reach)
+
+        def test_without_fixtures():
+            assert "PLAYGROUND_ONLY_LOOPBACK" not in os.environ
+            assert "offline" not in os.environ.get("PYTHONPATH", "")
+            assert "NetworkBlocked" not in said("192.0.2.1")
+        """,
+    )
+    result = project.runpytest_subprocess("-p", "no:socket", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=5)
+
+
+def test_a_fixture_counts_by_where_it_comes_from_not_by_its_name(project):
+    result = run_test(
+        project,
+        """
+        import os
+        import pytest
+
+        @pytest.fixture
+        def clock():
+            return 7
+
+        @pytest.fixture
+        def replay():
+            return "a film"
+
+        def is_off():
+            return "PLAYGROUND_ONLY_LOOPBACK" in os.environ
+
+        def test_namesakes(clock, replay):
+            assert not is_off()
+
+        def test_asked_for_later(request):
+            assert not is_off()
+            request.getfixturevalue("mqtt_broker_session")
+            assert is_off()
+
+        def test_the_broker_of_the_session_is_there_already(mqtt_broker_session):
+            assert is_off()
+
+        def test_afterwards():
+            assert not is_off()
+        """,
+    )
+    result.assert_outcomes(passed=4)
 
 
 # -- evidence --------------------------------------------------------------------
@@ -529,7 +629,9 @@ def test_unused_the_plugin_imports_nothing_heavy():
     said = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert said.stdout == "[] ['playground', 'playground.pytest_plugin']\n"
+    assert said.stdout == (
+        "[] ['playground', 'playground.fixtures', 'playground.pytest_plugin']\n"
+    )
 
 
 def test_two_workers_share_the_tests(project):
@@ -573,8 +675,6 @@ def test_fixtures_have_a_line_of_help(project):
         "recording",
         "seed",
     ):
-        assert re.search(rf"^{name}\b.* -- .*pytest_plugin.py", said, re.MULTILINE), (
-            name
-        )
-    own = said.partition("defined from playground.pytest_plugin")[2]
+        assert re.search(rf"^{name}\b.* -- .*fixtures.py", said, re.MULTILINE), name
+    own = said.partition("defined from playground.fixtures")[2]
     assert "no docstring available" not in own.partition("fixtures defined from")[0]

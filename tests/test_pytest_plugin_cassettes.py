@@ -3,10 +3,12 @@
 import shutil
 from pathlib import Path
 
+# Imported before the tests: pytester forgets what an inner run has imported; numpy
+# cannot be imported twice, and what pint brings along replaces importlib.metadata's
+# own finder.
+import pint  # noqa: F401
 import pytest
 
-# Imported before the tests: pytester forgets what an inner run has imported, and
-# numpy cannot be imported twice.
 import playground.cassette
 import playground.virtual  # noqa: F401
 from playground.broker import find_mosquitto

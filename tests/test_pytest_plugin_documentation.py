@@ -10,6 +10,7 @@ import click
 import pytest
 import typer
 
+import playground.fixtures
 import playground.pytest_plugin as plugin
 from playground.cli import VERBS, app
 from playground.scenario import Scenario
@@ -22,7 +23,7 @@ GROUP = typer.main.get_command(app)
 def fixtures():
     return sorted(
         name
-        for name, value in vars(plugin).items()
+        for name, value in vars(playground.fixtures).items()
         if type(value).__name__ == "FixtureFunctionDefinition"
     )
 

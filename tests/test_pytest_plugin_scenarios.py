@@ -5,10 +5,12 @@ import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+# Imported before the tests: pytester forgets what an inner run has imported; numpy
+# cannot be imported twice, and what pint brings along replaces importlib.metadata's
+# own finder.
+import pint  # noqa: F401
 import pytest
 
-# Imported before the tests: pytester forgets what an inner run has imported, and
-# numpy cannot be imported twice.
 import playground.collection
 import playground.plants.lab_rig
 import playground.report  # noqa: F401
