@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
@@ -86,6 +87,29 @@ def test_it_listens_on_loopback_and_a_free_port_and_stops(backend, eventually):
         socket.create_connection(("127.0.0.1", port), 5)
     with pytest.raises(PlaygroundError, match="not running"):
         _ = broker.port
+
+
+def _listening(port):
+    """Returns the addresses on which anybody listens to a port, as Linux knows them."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            local, state = line.split()[1], line.split()[3]
+            address, _, its_port = local.partition(":")
+            if state == "0A" and int(its_port, 16) == port:
+                found.add(address)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="this is not Linux")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_listener_is_on_loopback_only(backend, host):
+    loopback = {"0100007F", "00000000000000000000000001000000"}
+    with EmbeddedBroker(backend=backend, host=host, websocket_port=0) as broker:
+        for port in (broker.port, broker.websocket_port):
+            assert _listening(port)
+            assert _listening(port) <= loopback
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

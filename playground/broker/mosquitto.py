@@ -7,6 +7,7 @@ publisher; ours keeps them. Nothing is written outside a temporary folder.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import shutil
 import signal
@@ -151,9 +152,12 @@ class MosquittoProcess:
             lines.append("user root")
         lines.append(f"listener {self.port} {self._host}")
         if self.websocket_port is not None:
+            address = _address(self._host)
             lines += [
-                f"listener {self.websocket_port} {self._host}",
+                f"listener {self.websocket_port} {address}",
                 "protocol websockets",
+                # Else an address of IPv4 is not heeded, and all the network gets in.
+                f"socket_domain {'ipv6' if ':' in address else 'ipv4'}",
             ]
         return "\n".join(lines) + "\n"
 
@@ -183,6 +187,16 @@ class MosquittoProcess:
             with contextlib.suppress(OSError):
                 self._folder.cleanup()
             self._folder = None
+
+
+def _address(host: str) -> str:
+    """Returns the address of a host; its WebSockets do not know names."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+        # IPv4 first.
+        return str(min(found, key=lambda each: each[0])[4][0])
 
 
 def _free_port(host: str, port: int = 0) -> int:
