@@ -53,11 +53,20 @@ def shrink(
         runs: At most so many runs; what was found until then is given back.
 
     Raises:
-        PlaygroundError: The scenario, or that check, does not fail.
+        PlaygroundError: The scenario, or that check, does not fail; or the folder
+            cannot be written.
     """
     scenario = load_scenario(path)
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    if runs < 1:
+        raise PlaygroundError(f"--runs {runs}: at least one is needed.", "write 200")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlaygroundError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            "name a folder in a place that you may write to",
+        ) from error
     made = 0
     with tempfile.TemporaryDirectory(prefix="playground-") as scratch:
         target = Path(scratch) / "run"

@@ -535,3 +535,16 @@ def test_the_bar_is_for_terminals_only(path, tmp_path):
     lines = [line.splitlines() for line in (on_terminal.stdout, plain.stdout)]
     assert lines[0][2:-2] == lines[1][2:-2]
     assert b"\x1b" not in on_terminal.stdout
+
+
+def test_a_summary_that_cannot_be_written_is_told_before_the_run(
+    path, tmp_path, monkeypatch, capsys
+):
+    from playground.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["run", str(path), "-o", "out", "--junit", f"{path}/junit.xml"])
+    assert end.value.code == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

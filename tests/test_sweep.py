@@ -153,6 +153,60 @@ def test_falsify_finds_the_corner_in_which_a_check_fails(path, tmp_path):
     assert repeated.result.sha256 == worst.result.sha256
 
 
+def test_falsify_leaves_a_folder_alone_that_holds_other_things(path, tmp_path):
+    precious = tmp_path / "precious"
+    (precious / "deep").mkdir(parents=True)
+    (precious / "notes.txt").write_text("years of work")
+    (precious / "deep" / "more.txt").write_text("and more")
+    with pytest.raises(PlaygroundError, match="holds other things than a run"):
+        falsify(path, "never temp > 42 degC", out=precious, runs=5)
+    assert (precious / "notes.txt").read_text() == "years of work"
+    assert (precious / "deep" / "more.txt").read_text() == "and more"
+    assert sorted(p.name for p in precious.iterdir()) == ["deep", "notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["out", "out.trial"])
+def test_falsify_takes_the_place_of_an_earlier_run_only(path, tmp_path, name):
+    text = path.read_text().replace("matrix: {setpoint: [39 degC, 43 degC]}\n", "")
+    path.write_text(text)
+    first = falsify(path, "never temp > 42 degC", out=tmp_path / "out", runs=5)
+    assert falsify(
+        path, "never temp > 42 degC", out=tmp_path / "out", runs=5
+    ).result.sha256 == (first.result.sha256)
+    other = tmp_path / "other"
+    (tmp_path / name.replace("out", "other")).mkdir()
+    (tmp_path / name.replace("out", "other") / "mine.txt").write_text("mine")
+    with pytest.raises(PlaygroundError, match="holds other things than a run"):
+        falsify(path, "never temp > 42 degC", out=other, runs=5)
+    assert (tmp_path / name.replace("out", "other") / "mine.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-j", "0"], "No process makes no runs"),
+        (["--falsify", "x", "--shrink"], "two different searches"),
+        (
+            ["--falsify", "never temp > 42 degC", "--runs", "0"],
+            "at least one is needed",
+        ),
+        (["--shrink", "--runs", "0"], "at least one is needed"),
+        (["-o", "tank.yaml/out"], "cannot be written"),
+        (["--shrink", "-o", "tank.yaml/out"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_without_a_traceback(
+    words, said, path, tmp_path, monkeypatch, capsys
+):
+    from playground.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["sweep", "tank.yaml", *words])
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_falsify_needs_a_check_that_is_there(path, tmp_path):
     with pytest.raises(PlaygroundError, match="There is no check 'never temp'"):
         falsify(path, "never temp", out=tmp_path / "out")

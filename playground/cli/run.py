@@ -82,6 +82,9 @@ def command(
     loaded = load_scenario(scenario, force_model=force_model)
     if seed is not None:
         loaded = loaded.replace(seed=seed)
+    for path in (junit, markdown):
+        if path is not None:
+            _must_be_writable(path)
     with progress(loaded.name) as show:
         result = running.run(
             loaded,
@@ -114,3 +117,17 @@ def command(
         if not as_json:
             print(f"report: {page}")
     raise typer.Exit(result.exit_code)
+
+
+def _must_be_writable(path: Path) -> None:
+    """Refuses a file that could not be written, before anything is run."""
+    from playground.errors import PlaygroundError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise PlaygroundError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "name a file in a place that you may write to",
+        ) from error

@@ -59,6 +59,11 @@ def command(
 
     sys.path.insert(0, str(Path.cwd()))
     folder = out or Path("sweeps") / scenario.stem
+    if shrink and falsify is not None:
+        raise PlaygroundError(
+            "--shrink and --falsify are two different searches.",
+            "falsify first, then shrink what it found",
+        )
     if shrink:
         from playground.shrink import shrink as make_small
 

@@ -35,7 +35,7 @@ from playground.checks import CheckResult
 from playground.document import DocumentError
 from playground.errors import ExitCode, NotEnoughData, PlaygroundError, closest
 from playground.quantity import convert, split_quantity
-from playground.run import Result, key_of, run
+from playground.run import Result, check_folder, key_of, run
 from playground.run.result import VERDICTS, RunVerdict
 from playground.scenario import Scenario, load_scenario
 from playground.scenario.entries import MonteCarloEntry
@@ -153,7 +153,17 @@ def sweep(
     jobs = jobs_of(scenario)
     # A wrong cell is told before any worker starts.
     changed(scenario, jobs[-1].values)
-    (folder / ROWS).mkdir(parents=True, exist_ok=True)
+    if workers == 0:
+        raise PlaygroundError(
+            "No process makes no runs.", "write -j 2, or -j -1 for one per core"
+        )
+    try:
+        (folder / ROWS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlaygroundError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            "name a folder in a place that you may write to",
+        ) from error
     rows: dict[int, dict[str, Any]] = {}
     waiting = []
     hash_of = functools.cache(hash_of_file)
@@ -398,7 +408,8 @@ def falsify(
         runs: At most about so many runs.
 
     Raises:
-        PlaygroundError: The scenario varies nothing, or has no such check.
+        PlaygroundError: The scenario varies nothing, or has no such check; or the
+            folder holds other things than a run.
         NotEnoughData: The check has no margin to go by.
     """
     scenario = load_scenario(path)
@@ -415,7 +426,12 @@ def falsify(
             f"There is no check {check!r}.{closest(check, known)}",
             f"checks: {'; '.join(known)}",
         )
+    if runs < 1:
+        raise PlaygroundError(f"--runs {runs}: at least one is needed.", "write 100")
     target, trial = Path(out), Path(out).with_name(Path(out).name + ".trial")
+    # The worst so far takes the place of what is there: that may be a run only.
+    check_folder(target)
+    check_folder(trial)
     keys = list(vary)
     tried: dict[str, float] = {}
     worst: list[Falsified] = []
@@ -437,6 +453,7 @@ def falsify(
         tried[key] = margin
         if not worst or margin < min(tried[k] for k in tried if k != key):
             if target.exists():
+                check_folder(target)
                 shutil.rmtree(target)
             trial.rename(target)
             worst[:] = [
