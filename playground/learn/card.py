@@ -265,7 +265,18 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
     else:
         lines += ["Nothing was held back; there is no figure from unseen data.", ""]
     lines += ["On blocks left out in turn while learning (in spreads of the data): "]
-    lines[-1] += ", ".join(f"{n} {v:.3f}" for n, v in card["validation"].items()) + "."
+    lines[-1] += ", ".join(
+        f"{name} {value:.3f} ({min(folds):.2g} to {max(folds):.2g})"
+        for (name, value), folds in zip(
+            card["validation"].items(), card["validation_folds"].values(), strict=True
+        )
+    )
+    lines[-1] += "; in brackets from one such block to another."
+    if card["plain"]:
+        lines.append(
+            f"Plain ARX is kept for {', '.join(card['plain'])}: all candidates together "
+            "are better there by no more than chance."
+        )
     lines.append("")
     if card.get("horizons"):
         lines += ["## Error and coverage of the 90 % interval by lead time", ""]
@@ -310,8 +321,11 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
             "",
             "## Fast form",
             "",
-            "A single network, taught to answer as all members do; on inputs it was "
-            f"not taught with it is this far from them, in spreads of the data: {away}.",
+            "`LearnedPlant(model, fast=True)` steps a single network that was taught to "
+            "answer as all members do. What runs else, and what all other figures of "
+            "this card are of, are the members. On inputs it was not taught with the "
+            f"network is this far from them, in spreads of the data: {away}.",
+            "",
         ]
         lines += [
             f"* {e['output']}: RMSE {e['rmse']:.4g} {e['unit']} in free run"

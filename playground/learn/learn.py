@@ -248,6 +248,9 @@ def learn_segments(
             "validation": dict(
                 zip(train[0].outputs, chosen.errors.tolist(), strict=True)
             ),
+            "validation_folds": dict(
+                zip(train[0].outputs, chosen.by_fold.T.tolist(), strict=True)
+            ),
             "candidates": [
                 {
                     "family": c.family,

@@ -44,6 +44,7 @@ class Selection:
         spread: How far its members are apart there, weighed standard deviation.
         plain: Outputs (columns) that are left to plain ARX.
         errors: Free-run error per output in spreads of the training data.
+        by_fold: The same of each fold, folds × outputs.
     """
 
     members: tuple[Candidate, ...]
@@ -51,6 +52,7 @@ class Selection:
     said: list[Array]
     spread: list[Array]
     errors: Array
+    by_fold: Array
     plain: tuple[int, ...] = ()
 
 
@@ -128,12 +130,14 @@ def selected(
     spread = np.sqrt(np.einsum("mro,mo->ro", (chosen - final) ** 2, weights))
     edges = np.cumsum([len(r) for r in runs])[:-1]
     wrong = said[: len(true)] - true
+    by_fold = np.array([_errors(wrong[owner == k]) for k in folds])
     return Selection(
         members=tuple(members),
         weights=weights,
         said=np.split(said, edges),
         spread=np.split(spread, edges),
-        errors=geometric_mean([_errors(wrong[owner == k]) for k in folds]),
+        errors=geometric_mean(list(by_fold)),
+        by_fold=by_fold,
         plain=tuple(plain),
     )
 

@@ -332,7 +332,7 @@ def print_task(task: Task, plant: LearnedPlant, seconds: float) -> Table:
         print(f"  marked unusable: {', '.join(plant.unusable)}")
     print(
         f"  {'test set':<18} {'output':<10} {'NRMSE':>6} {'must':>6} {'aim':>6} "
-        f"{'known':>6} {'persist':>8} {'mean':>6} {'covered':>8} {'outside':>8}"
+        f"{'known':>6} {'persist':>8} {'mean':>6} {'× card':>6} {'covered':>8} {'outside':>8}"
     )
 
     def figure(value: float | None) -> str:
@@ -344,6 +344,9 @@ def print_task(task: Task, plant: LearnedPlant, seconds: float) -> Table:
         said = ", ".join(f"{e['output']} {e['nrmse']:.3f}" for e in quick)
         print(f"  the fast form on the first test set: {said}")
     table = judged(plant, task)
+    # What the card says without any test data: errors on blocks left out.
+    said_on_card = list(plant.model.card["validation"].values())
+    promised = np.array(said_on_card) * plant.scaling.y_std
     for name, (errors, outside, covered) in table.items():
         for k, e in enumerate(errors):
             limits = [
@@ -354,6 +357,7 @@ def print_task(task: Task, plant: LearnedPlant, seconds: float) -> Table:
                 f"  {name:<18} {e.output:<10} {e.nrmse:>6.3f} "
                 + " ".join(f"{figure(v):>6}" for v in limits)
                 + f" {e.persistence / e.spread:>8.3f} {e.train_mean / e.spread:>6.3f} "
+                f"{e.rmse / promised[k]:>6.2f} "
                 f"{covered[k]:>8.0%} {outside:>8.0%}"
             )
     for lead in plant.model.card["horizons"]:
