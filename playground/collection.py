@@ -76,7 +76,8 @@ class ScenarioItem(pytest.Item):
         """Runs the cell; passes if every check does.
 
         Raises:
-            ScenarioFailed: A check failed, or never came to bear.
+            ScenarioFailed: A check failed or never came to bear, or the plant left
+                what it knows, so that the run decides nothing.
         """
         _let_import_from(self.config.rootpath)
         scenario = changed(self.scenario, self.cell.values)
@@ -122,7 +123,7 @@ def _let_import_from(folder: Path) -> None:
 
 
 class ScenarioFailed(Exception):  # noqa: N818 - reads as a sentence
-    """A check of a scenario failed or never came to bear.
+    """A check of a scenario failed or never came to bear, or the run is in doubt.
 
     Args:
         result: Of the run.
@@ -149,6 +150,11 @@ def told(result: Result, history: History, kept: Path | None = None) -> str:
         f"{len(result.checks)} checks passed in {say_seconds(result.duration_s)} of "
         f"plant time, seed {result.seed}"
     ]
+    if result.doubts:
+        # Whatever the checks say: nothing has been decided.
+        lines += ["", *(f"in doubt: {doubt}" for doubt in result.doubts)]
+    if result.notes:
+        lines += ["", *(f"note: {note}" for note in result.notes)]
     for check in result.checks:
         if check.verdict == "pass" or (
             check.verdict == "untested" and check.may_be_untested

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -14,6 +15,11 @@ import pytest
 import playground.collection
 import playground.plants.lab_rig
 import playground.report  # noqa: F401
+from playground.model import save_model
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from heater_model import heater_model
 
 pytest_plugins = ["pytester"]
 
@@ -133,6 +139,42 @@ report .playground/failures/too_hot.scenario.yaml--too_hot/report.html
     assert (
         project.path / ".playground/failures/too_hot.scenario.yaml--too_hot/report.html"
     ).is_file()
+
+
+INCONCLUSIVE = """\
+version: "1.0"
+name: outside
+plant: {model: heater}
+duration: 10min
+controllers:
+  - schedule: {command: heater, table: {0s: 50 %, 5min: 105 %, 7min: 50 %}}
+checks:
+  - always: tank in 0 degC..MOST degC
+"""
+
+
+@pytest.mark.parametrize("most", [250, 30])
+def test_a_run_that_decides_nothing_fails_and_says_why(project, most):
+    save_model(heater_model(), project.path / "heater")
+    text = INCONCLUSIVE.replace("MOST", str(most))
+    project.makefile(".scenario.yaml", outside=text)
+    result = run(project, "-p", "no:cacheprovider", "--junitxml=out.xml")
+    result.assert_outcomes(failed=1)
+    said = result.stdout.str()
+    told = said[said.index("outside: INCON") : said.index("sha256")]
+    beginning = f"""\
+outside: INCONCLUSIVE, {int(most > 30)} of 1 checks passed in 0:10:00 of plant time, seed 0
+
+in doubt: outside the envelope at 20 % of the steps, first at 0:05:05, by 'heater'; \
+the scenario allows 5 %
+"""
+    assert told.startswith(beginning)
+    # What a check found stays visible; it does not decide.
+    assert ("always tank in 0 degC..30 degC: is not so" in told) == (most == 30)
+    assert "report .playground/failures/outside.scenario.yaml--outside/report" in said
+    assert "Traceback" not in said
+    (case,) = ET.parse(project.path / "out.xml").getroot().iter("testcase")
+    assert "in doubt: outside the envelope" in case.find("failure").text
 
 
 def test_a_mistake_in_a_file_is_told_with_its_line_and_no_traceback(project):
