@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from playground.document import Document, DocumentError
 from playground.errors import FileFormatError
@@ -137,6 +139,90 @@ def test_yaml_and_python_make_the_same_scenario():
     built = Scenario(**scenario.plain())
     assert built == scenario
     assert json.loads(json.dumps(scenario.plain())) == scenario.plain()
+
+
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
+DURATIONS = st.integers(1, 90).map(lambda n: f"{n}min")
+TEXTS = st.text(
+    st.characters(
+        blacklist_categories=("Cs", "Cc"), blacklist_characters="\u2028\u2029"
+    ),
+    max_size=20,
+)
+SCENARIOS = st.fixed_dictionaries(
+    {
+        "name": NAMES,
+        "plant": st.sampled_from(
+            ["heated_tank:HeatedTank", {"heated_tank:HeatedTank": {"start": "30 degC"}}]
+        ),
+        "duration": st.integers(100, 900).map(lambda n: f"{n}min"),
+    },
+    optional={
+        "description": TEXTS,
+        "tags": st.lists(TEXTS, max_size=3),
+        "seed": st.integers(0, 10**6),
+        "warm_up": DURATIONS,
+        "disturbances": st.fixed_dictionaries(
+            {"room": st.integers(-20, 40).map(lambda t: f"{t} degC")}
+        ),
+        "initial": st.fixed_dictionaries(
+            {}, optional={"retained": st.dictionaries(NAMES, TEXTS, max_size=2)}
+        ),
+        "controllers": st.lists(
+            st.floats(0.5, 5).map(
+                lambda k: {
+                    "thermostat": {
+                        "measure": "temp",
+                        "command": "heater",
+                        "setpoint": "40 degC",
+                        "hysteresis": f"{k!r} K",
+                    }
+                }
+            ),
+            max_size=1,
+        ),
+        "events": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "at": DURATIONS,
+                    "publish": st.fixed_dictionaries(
+                        {"topic": NAMES, "payload": TEXTS},
+                        optional={"qos": st.sampled_from([0, 1, 2])},
+                    ),
+                }
+            )
+            | st.fixed_dictionaries(
+                {
+                    "when": st.just("temp > 35 degC"),
+                    "for": DURATIONS,
+                    "fault": st.fixed_dictionaries(
+                        {"kind": st.just("bias"), "signal": st.just("temp")},
+                        optional={"for": DURATIONS, "probability": st.floats(0.01, 1)},
+                    ).map(lambda fault: {**fault, "by": "2 K"}),
+                }
+            ),
+            max_size=3,
+        ),
+        "checks": st.lists(st.integers(40, 90), max_size=3, unique=True).map(
+            lambda limits: [{"never": f"temp > {t} degC"} for t in limits]
+        ),
+        "matrix": st.fixed_dictionaries(
+            {"seed": st.lists(st.integers(0, 9), min_size=1)}
+        ),
+        "monte_carlo": st.fixed_dictionaries({"runs": st.integers(1, 9)}),
+    },
+)
+
+
+@given(SCENARIOS)
+def test_what_python_makes_reads_back_from_yaml_as_the_same(written):
+    made = Scenario(**written)
+    text = dump(made.plain())
+    again = read_scenario(Document.parse(text, "again.yaml"))
+    assert again == made
+    assert again.plain() == made.plain()
+    assert Scenario(**made.plain()) == made
+    assert dump(again.plain()) == text
 
 
 def test_two_controllers_of_one_kind_have_different_names():

@@ -2,12 +2,13 @@
 
 import hashlib
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from playground.document import DocumentError
+from playground.document import Document, DocumentError
 from playground.recording import Recording
 from playground.report import write_report
 from playground.run import RESOLVED, run
@@ -185,3 +186,36 @@ def test_a_scenario_made_in_python_carries_hashes_too(path, tmp_path):
         run(spoilt, out=tmp_path / "two")
     right = scenario.replace(files=load_scenario(first.folder / RESOLVED).files)
     assert run(right, out=tmp_path / "two").sha256 == first.sha256
+
+
+def test_a_strategy_of_a_script_is_found_again_as_a_module(tmp_path):
+    shutil.copy(HERE / "heated_tank.py", tmp_path)
+    (tmp_path / "experiment.py").write_text(
+        "from playground.run import run\n"
+        "from playground.scenario import Scenario\n"
+        "def heat(now, values):\n"
+        "    return {'heater': 1.0 if values['temp'] < 39 else 0.0}\n"
+        "if __name__ == '__main__':\n"
+        "    scenario = Scenario(name='e', plant='heated_tank:HeatedTank',\n"
+        "                        duration='2min', controllers=[heat])\n"
+        "    print(run(scenario, out='out').sha256)\n"
+    )
+
+    def said(*words):
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    sha256 = said("experiment.py").strip()
+    resolved = Document.read(tmp_path / "out" / RESOLVED).data
+    assert resolved["controllers"] == ["experiment:heat"]
+    assert "module experiment" in resolved["files"]
+    program = "import sys; from playground.cli import main; main(sys.argv[1:])"
+    again = ["run", f"out/{RESOLVED}", "-o", "again", "--no-report"]
+    assert f"sha256 {sha256}" in said("-c", program, *again)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -179,11 +181,30 @@ def moved(scenario: Scenario, to: Path) -> dict[str, Any]:
         return Path(os.path.relpath(workplace(here, run, beside), to)).as_posix()
 
     plain = with_files(plain, path, folder)
+    for key in ("plant", "controllers", "kpis", "baseline"):
+        plain[key] = _importable(plain[key])
     plain["files"] = {
-        name if name.startswith(MODULE) else path(name): sha256
+        _importable(name) if name.startswith(MODULE) else path(name): sha256
         for name, sha256 in hashes.items()
     }
     return {key: value for key, value in plain.items() if value not in (None, [], {})}
+
+
+def _importable(value: Any) -> Any:
+    """Returns a part with ``__main__`` replaced by the name of the script behind it."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if script is None:
+        return value
+    if isinstance(value, Mapping):
+        return {_importable(key): _importable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_importable(entry) for entry in value]
+    if isinstance(value, str):
+        return _MAIN.sub(rf"\1{Path(script).stem}", value)
+    return value
+
+
+_MAIN = re.compile(rf"^({MODULE})?__main__(?=:[A-Za-z_]\w*$|$)")
 
 
 def dump(plain: Mapping[str, Any], *, comment: str = "") -> str:
