@@ -9,7 +9,6 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simpy.events import Event, EventPriority
@@ -80,8 +79,7 @@ class Simulated:
         self._start_ns = clock.start_ns
         self._callbacks: list[Callable[[Any], None]] = [self._go_on]
         # What is needed for each message, and is the same for all.
-        self._send = play.send
-        self.skip_to: Callable[[int], bool] = partial(clock.skip_to, phase=phase)
+        self._send, self._skip_to = play.send, clock.skip_to
         self._alarm = self._new_alarm()
         self.wake()
 
@@ -103,6 +101,10 @@ class Simulated:
     def _put(self, time_s: float) -> None:
         self._alarm.callbacks = self._callbacks
         self._clock.put(self._alarm, time_s, self._phase)
+
+    def skip_to(self, time_ns: int) -> bool:
+        """Says whether it is an instant at once, because nobody comes before it."""
+        return self._skip_to(time_ns, self._phase)
 
     def _go_on(self, _: Event) -> None:
         try:
