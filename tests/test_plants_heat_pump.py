@@ -57,6 +57,25 @@ def test_at_its_rating_it_gives_what_it_is_rated_for():
     assert unit.motor_current_a == pytest.approx(12.8, abs=0.2)
 
 
+def test_the_motors_current_follows_its_torque_and_not_its_power():
+    # Voltage goes with speed, so what is left for the current is the torque: more
+    # lift needs more of it at any speed, more speed alone does not.
+    seen = {}
+    for water in (35.0, 50.0):
+        bench = Bench(ambient=20.0, water=water, set_point_degc=water + 1.4)
+        bench.water = water - 10.0
+        bench.run(200)
+        bench.water = water
+        unit = bench.run(900)
+        torque = unit.compressor_w / unit.frequency_hz
+        seen[water] = unit.motor_current_a, torque, unit.frequency_hz
+    (low, low_torque, _), (high, high_torque, _) = seen.values()
+    assert high > 1.15 * low
+    assert high / low == pytest.approx(high_torque / low_torque, rel=1e-6)
+    stopped = Bench(flow=0.0).run(10)
+    assert stopped.motor_current_a == 0.0
+
+
 def test_it_starts_gently():
     heats, powers, speeds = [], [], []
 

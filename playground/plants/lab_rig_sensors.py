@@ -71,6 +71,7 @@ class Sensors:
             "absent_1": -2.9,
             "absent_2": -2.9,
         }
+        self._drawn: tuple[tuple[int, int] | None] | None = None
         self._scatter = _SCATTER.copy()
         self._scatter[0] *= sqrt(period_s)
 
@@ -95,7 +96,15 @@ class Sensors:
         )
 
     def draw(self) -> None:
-        """Makes the scatter of the block of readings at hand."""
+        """Makes the scatter of the block of readings at hand.
+
+        What is there already stays: who goes from snapshot to snapshot comes here
+        before each step.
+        """
+        wanted = (self.seed, self.block) if self.noise else None
+        if self._drawn == (wanted,):
+            return
+        self._drawn = (wanted,)
         shape = (_BLOCK, _COUNT)
         if self.noise:
             # By block number, so that a snapshot need not carry the generator.
