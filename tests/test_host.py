@@ -436,6 +436,54 @@ def test_threads_wait_for_each_other_in_virtual_time(rig: Rig) -> None:
     assert program.exit_code == 0
 
 
+def test_everything_that_waits_waits_in_virtual_time(rig: Rig) -> None:
+    program = rig.host("surface.py")
+    rig.run(60)
+    assert lines(program, "stderr") == []
+    assert [text for _, text in lines(program)] == [
+        "True 2026-01-01 00:00:00 @ 0.0",
+        "0.0 0.0 0.0 0 @ 0.0",
+        "select @ 2.0",
+        "selector [] @ 3.5",
+        "selector 1 b'x' @ 4.5",
+        "poll [] @ 5.0",
+        "epoll [] @ 5.5",
+        "event False @ 8.5",
+        "event True @ 9.5",
+        "full @ 11.5",
+        "put @ 12.5",
+        "semaphore False @ 15.5",
+        "broken @ 17.5",
+        "wait 1 1 @ 19.5",
+        "pool @ 21.5",
+        "asyncio @ 22.5",
+        "timeout @ 24.5",
+        "later @ 27.5",
+        "gathered @ 30.5",
+        "timeout @ 31.5",
+        "pause [32.5] @ 32.5",
+        "sigtimedwait None @ 33.5",
+        "sigwait SIGALRM 1 @ 34.5",
+        "pending ['SIGALRM'] 1 @ 34.5",
+        "unblocked [] 2 @ 34.5",
+        "2026-01-01 00:00:34,500 logged",
+        "Thu, 01 Jan 2026 00:00:34 -0000 2026-01-01 00:00:34 @ 34.5",
+        "ended by 15 @ 60.0",
+    ]
+    assert program.exit_code == 0
+    assert kinds(program) == []
+
+
+def test_a_loop_of_its_own_around_the_socket(rig: Rig) -> None:
+    program = rig.host("own_loop.py")
+    rig.run(60)
+    assert lines(program) == [
+        (0.0, "heard own/loop b'x' 2"),
+        (0.0, "published"),
+        (30.0, "done True"),
+    ]
+
+
 def test_what_is_outside_the_allowance_is_refused_and_found(
     rig: Rig, tmp_path: Path
 ) -> None:

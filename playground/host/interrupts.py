@@ -13,10 +13,10 @@ import os
 import signal as signal_module
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from playground.host.baton import BATON, Baton
+from playground.host.baton import BATON, TIMED_OUT, Baton, Ticket
 from playground.host.frames import SIGNAL
 from playground.host.network import NETWORK
 from playground.host.replacement import Replacements
@@ -54,6 +54,10 @@ class Interrupts:
         self.stopping = False
         """The run has asked the program to end."""
         self._pending: deque[int] = deque()
+        self._masks: dict[Any, set[int]] = {}
+        """What threads have blocked; only what the main thread blocks is held back."""
+        self._held: list[int] = []
+        self._waiters: list[_Waiter] = []
         self._wakeup_fd = -1
         self._alarm = _Alarm(self)
         BATON.on_interrupt = self.run_handlers
@@ -63,8 +67,19 @@ class Interrupts:
         """Makes a signal pending and sees to it that it is noticed."""
         if number == STOP:
             self.stopping = True
-            handled = callable(self._handlers[signal_module.SIGTERM])
-            number = signal_module.SIGTERM if handled else signal_module.SIGINT
+            term = signal_module.SIGTERM
+            handled = callable(self._handlers[term])
+            awaited = any(term in each.wanted for each in self._waiters)
+            number = term if handled or awaited else signal_module.SIGINT
+        for waiter in self._waiters:
+            if number in waiter.wanted and not waiter.got:
+                waiter.got = number
+                waiter.wake()
+                return
+        if number in self._mask(BATON.main):
+            if number not in self._held:
+                self._held.append(number)
+            return
         handler = self._handlers.get(number, signal_module.SIG_DFL)
         if handler == signal_module.SIG_IGN:
             return
@@ -138,6 +153,58 @@ class Interrupts:
         """``signal.pause``."""
         BATON.park()
 
+    def _mask(self, thread: Any) -> set[int]:
+        return self._masks.get(thread, set())
+
+    def pthread_sigmask(self, how: int, mask: Iterable[int], /) -> set[Any]:
+        """``signal.pthread_sigmask``."""
+        asked = set(map(int, mask))
+        before = self._mask(BATON.current)
+        self._masks[BATON.current] = {
+            signal_module.SIG_BLOCK: before | asked,
+            signal_module.SIG_UNBLOCK: before - asked,
+            signal_module.SIG_SETMASK: asked,
+        }[signal_module.Sigmasks(how)]
+        held, self._held = self._held, []
+        for number in held:
+            self.deliver(number)  # If it is still blocked, it is held again.
+        return {_named(number) for number in before}
+
+    def sigpending(self) -> set[Any]:
+        """``signal.sigpending``."""
+        return {_named(number) for number in self._held}
+
+    def sigwait(self, sigset: Iterable[int], /) -> Any:
+        """``signal.sigwait``."""
+        number = self._wait_for(sigset, None)
+        assert number is not None
+        return _named(number)
+
+    def sigwaitinfo(self, sigset: Iterable[int], /) -> Any:
+        """``signal.sigwaitinfo``."""
+        return _info(self._wait_for(sigset, None))
+
+    def sigtimedwait(self, sigset: Iterable[int], timeout: float, /) -> Any:
+        """``signal.sigtimedwait``."""
+        if timeout < 0:
+            raise ValueError("timeout must be non-negative")
+        return _info(self._wait_for(sigset, BATON.after(timeout)))
+
+    def _wait_for(self, wanted: Iterable[int], deadline: int | None) -> int | None:
+        waiter = _Waiter(frozenset(map(int, wanted)))
+        for number in self._held:
+            if number in waiter.wanted:
+                self._held.remove(number)
+                return number
+        self._waiters.append(waiter)
+        try:
+            while not waiter.got:
+                if BATON.park(deadline, waiter.tickets) == TIMED_OUT:
+                    break
+        finally:
+            self._waiters.remove(waiter)
+        return waiter.got or None
+
     def set_wakeup_fd(self, fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
         """``signal.set_wakeup_fd``."""
         earlier, self._wakeup_fd = self._wakeup_fd, fd
@@ -177,12 +244,44 @@ class Interrupts:
             "set_wakeup_fd",
             "raise_signal",
             "pthread_kill",
+            "pthread_sigmask",
+            "sigpending",
+            "sigwait",
+            "sigwaitinfo",
+            "sigtimedwait",
         ):
             put(signal_module, name, getattr(self, name))
         put(signal_module, "siginterrupt", lambda *_: None)
         put(_thread, "interrupt_main", self.interrupt_main)
         put(os, "kill", kill)
         put(os, "getpid", lambda: PROCESS_ID)
+
+
+class _Waiter:
+    """A thread in ``sigwait``."""
+
+    def __init__(self, wanted: frozenset[int]) -> None:
+        self.wanted = wanted
+        self.got = 0
+        self.tickets: deque[Ticket] = deque()
+
+    def wake(self) -> None:
+        while self.tickets:
+            BATON.wake(self.tickets.popleft())
+
+
+def _named(number: int) -> Any:
+    try:
+        return signal_module.Signals(number)
+    except ValueError:  # A real-time signal has no name.
+        return number
+
+
+def _info(number: int | None) -> Any:
+    """Returns what ``sigwaitinfo`` tells of a signal; None for none."""
+    if number is None:
+        return None
+    return signal_module.struct_siginfo((number, 0, 0, PROCESS_ID, 0, 0, 0))
 
 
 class _Alarm:
