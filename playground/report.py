@@ -43,6 +43,8 @@ MOST_MARKS = 40
 """So many events are marked in the plots."""
 WORST = 6
 """So many failed checks get a plot of their own."""
+CLOSEST = 3
+"""So many passed checks do."""
 EXCERPT = 12
 """Messages shown on each side of a worst instant."""
 
@@ -124,18 +126,18 @@ def render(
         None if other is None else _traces(other[1], other[2]),
     )
     overview = plots.overview(result["checks"])
-    failures = [
-        (check, plots.around(check))
-        for check in result["checks"]
-        if check["verdict"] == "fail" and check["worst_s"] is not None
-    ][:WORST]
+    told = [check for check in result["checks"] if check["worst_s"] is not None]
+    failed = [check for check in told if check["verdict"] == "fail"][:WORST]
+    passed = [check for check in told if check["verdict"] == "pass"]
+    near = [check for check in passed if check["margin"] is not None][:CLOSEST]
+    zoomed = [(check, plots.around(check)) for check in failed + near]
     models = {"overview": overview}
-    models |= {f"worst{n}": plot for n, (_, plot) in enumerate(failures) if plot}
+    models |= {f"worst{n}": plot for n, (_, plot) in enumerate(zoomed) if plot}
     script, divs = components(models)
-    worst = "".join(
-        _failure(check, divs.get(f"worst{n}", ""), recording, setup)
-        for n, (check, _) in enumerate(failures)
-    )
+    places = [
+        _place(check, divs.get(f"worst{n}", ""), recording, setup)
+        for n, (check, _) in enumerate(zoomed)
+    ]
     scenario = setup.scenario
     verdict = result["verdict"]
     sections = [
@@ -154,8 +156,10 @@ def render(
         ]
     if result.get("events"):
         sections += ["<h2>Events</h2>", _events(result["events"])]
-    if worst:
-        sections += ["<h2>What went wrong</h2>", worst]
+    if failed:
+        sections += ["<h2>What went wrong</h2>", *places[: len(failed)]]
+    if near:
+        sections += ["<h2>Where it was closest</h2>", *places[len(failed) :]]
     sections += [
         "<h2>Signals</h2>",
         "<p class=hint>Drag to pan, wheel to zoom; all plots move together. A click "
@@ -326,19 +330,19 @@ def _table(head: Iterable[str], rows: Iterable[str]) -> str:
     )
 
 
-def _failure(
+def _place(
     check: Mapping[str, Any], plot: str, recording: Recording, setup: Setup
 ) -> str:
-    at_s = check["worst_s"]
+    """Returns the worst instant of a check: a plot and the messages around it."""
+    at_s, margin = check["worst_s"], check["margin"]
+    if check["verdict"] == "fail":
+        told = f"Worst at {say_seconds(at_s)}"
+        if margin is not None:
+            told += f", by {_figure(-margin, check['unit'])}"
+    else:
+        told = f"Closest at {say_seconds(at_s)}, {_figure(margin, check['unit'])} off"
     return (
-        f"<h3>{_text(check['name'])}</h3>"
-        f"<p>Worst at {say_seconds(at_s)}"
-        + (
-            f", by {_figure(-check['margin'], check['unit'])}"
-            if check["margin"] is not None
-            else ""
-        )
-        + f". {_text(check['detail'])}</p>{plot}"
+        f"<h3>{_text(check['name'])}</h3><p>{told}. {_text(check['detail'])}</p>{plot}"
         f"<details><summary>Messages around it</summary><div class=excerpt>"
         f"{_excerpt(recording, setup, at_s)}</div></details>"
     )
@@ -416,6 +420,8 @@ class _Plots:
             self._panel(group, axis, (start_s, end_s), [check])
             for group in by_unit.values()
         ]
+        if len(panels) == 1:
+            return panels[0]
         return column(panels, sizing_mode="stretch_width")
 
     def _ms(self, time_s: float) -> float:

@@ -83,6 +83,17 @@ def test_what_went_wrong_is_drawn_with_an_axis_for_each_unit(folder, tmp_path):
     assert page.count('"axis_label":"degC"') == page.count('"axis_label":"kW"') == 2
 
 
+def test_a_check_that_passed_is_shown_where_it_was_closest(folder):
+    page = write_report(folder).read_text()
+    body = page[page.index("What went wrong") :]
+    assert body.index("What went wrong") < body.index("Where it was closest")
+    closest = body[body.index("Where it was closest") :]
+    margin = json.loads((folder / "result.json").read_text())["checks"][1]["margin"]
+    assert "<h3>always temp &gt; 10 degC</h3>" in closest
+    assert f"{margin:.5g} K off" in closest
+    assert "Messages around it" in closest
+
+
 def test_the_messages_around_the_worst_instant_are_shown(folder):
     page = write_report(folder).read_text()
     excerpt = page[page.index("Messages around it") :]
