@@ -57,7 +57,7 @@ def log_of(result):
 
 @pytest.mark.slow
 @pytest.mark.broker
-@pytest.mark.parametrize("name", ["lost_messages", "own_program"])
+@pytest.mark.parametrize("name", ["lost_messages", "own_program", "thermostat"])
 def test_a_shipped_scenario_has_the_same_log_in_memory_and_on_a_broker(
     name, url, tmp_path
 ):
