@@ -82,7 +82,7 @@ def calibrated(
     }
     kind = "by lead time, scaled by the spread of the members"
     if not enough:
-        kind += "; there are few blocks, so the figures below say more than this"
+        kind += "; from few blocks: believe the coverage that was measured"
     return arrays, {
         "coverage": COVERAGE,
         "blocks": blocks,
