@@ -98,6 +98,7 @@ class LockstepBus(LocalBus):
         self._turn: str | None = None
         self._sent = 0
         self._begun = self._forgetting = False
+        self._roots: set[str] = set()
         self._found: dict[str, Message] = {}
         """What the broker had retained before the run."""
         self._closed = False
@@ -115,6 +116,11 @@ class LockstepBus(LocalBus):
 
     def send(self, message: Message) -> None:
         """Sends a publication through the broker."""
+        if message.topic[0] == "$" and not self._comes_back(message.topic):
+            if self._turn is None:
+                self._await(lambda: not self._expected, "the broker")
+            super().send(message)
+            return
         is_heard = self.listeners(message.topic) > 0
         self._expected.append(message)
         self._sent += 1
@@ -141,10 +147,26 @@ class LockstepBus(LocalBus):
         self, connection: LocalConnection, topic_filter: str, qos: int
     ) -> None:
         """Registers a subscription and sends the retained messages it covers."""
+        if topic_filter[0] == "$":
+            self._comes_back(topic_filter)
         # What was said before is retained by now on the local bus.
         if self._turn is None:
             self._await(lambda: not self._expected, "the broker")
         super().add_subscription(connection, topic_filter, qos)
+
+    def _comes_back(self, topic: str) -> bool:
+        """Sees to it that what is said below ``$`` comes back; ``#`` does not cover it.
+
+        Returns:
+            Whether it does; what is below ``$SYS`` the broker takes from nobody.
+        """
+        root = topic.partition("/")[0]
+        if root in ("$SYS", "$share"):
+            return False
+        if root not in self._roots:
+            self._roots.add(root)
+            self._link.subscribe(f"{root}/#", qos=2)
+        return True
 
     def forget_retained(self) -> None:
         """Loses all retained messages, those of the broker too.

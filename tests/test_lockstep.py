@@ -254,6 +254,32 @@ def test_what_was_retained_in_this_instant_is_told_as_retained():
     assert log[-1].payload == b"1"
 
 
+def test_topics_that_begin_with_a_dollar_are_the_same_as_on_a_local_bus():
+    heard = []
+
+    def build(bus, clock):
+        listener = bus.connect("listener", lambda m: heard.append((clock.now, m.topic)))
+        listener.subscribe("$lab/#")
+        listener.subscribe("#")
+        said = bus.connect("said")
+
+        def say():
+            for topic in ("$lab/x", "$other/x", "lab/x", "$SYS/x"):
+                said.publish(topic, b"1", qos=1)
+
+        clock.every(1, say)
+
+    clock = LockstepClock()
+    bus = LockstepBus(LocalBus(WallClock()), clock, deadline_s=1)
+    log = log_of(bus)
+    build(bus, clock)
+    clock.run(until=3)
+    there = [*heard]
+    heard.clear()
+    assert log == local_log(build, 3)
+    assert there == heard != []
+
+
 def test_a_broker_that_forgets_has_really_forgotten():
     broker, clock = LocalBus(WallClock()), LockstepClock()
     broker.connect("earlier").publish("lab/mode", b"heat", retain=True)

@@ -21,7 +21,6 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections import OrderedDict, deque
 from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any
@@ -31,6 +30,7 @@ from amqtt.broker import Broker
 from amqtt.contexts import ListenerType
 
 from playground.broker.access import Access
+from playground.broker.member import Member
 from playground.broker.streams import HIGH_WATER, TcpStream, WebSocketStream
 from playground.clock import Clock
 from playground.errors import PlaygroundError
@@ -62,7 +62,6 @@ CONNECT_WITHIN_S = 10.0
 """A peer that says nothing for so long is not going to be a client."""
 STALLED_AFTER_S = 5.0
 """Publishers wait so long for a subscriber that does not read."""
-MOST_IN_FLIGHT = 10_000
 _REFUSED_SUBSCRIPTION = 0x80
 _WRONG_VERSION, _REJECTED_CLIENT_ID, _NOT_AUTHORISED = 1, 2, 5
 
@@ -80,96 +79,6 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
 
 
 _logger = logging.getLogger(__name__)
-
-
-class Member:
-    """What the broker knows of a client id, connected or not.
-
-    Attributes:
-        in_flight: Packet id to message at QoS 1 and 2, until acknowledged;
-            the flag says that PUBREC has come.
-        waiting: Messages for a client that is away, or has too many in flight.
-        received: Packet ids of QoS 2 that were taken and not yet released.
-    """
-
-    def __init__(self, client_id: str, *, clean: bool) -> None:
-        self.client_id = client_id
-        self.clean = clean
-        self.user: str | None = None
-        self.peer: Peer | None = None
-        self.subscriptions: dict[str, int] = {}
-        self.in_flight: OrderedDict[int, tuple[Message, bool]] = OrderedDict()
-        self.waiting: deque[Message] = deque()
-        self.received: set[int] = set()
-        self._packet_id = 0
-
-    def next_packet_id(self) -> int:
-        """Returns a packet id that is not in flight."""
-        while True:
-            self._packet_id = self._packet_id % 65_535 + 1
-            if self._packet_id not in self.in_flight:
-                return self._packet_id
-
-    def hand_over(self, message: Message, qos: int) -> None:
-        """Delivers a message, now or when the client is back."""
-        peer = self.peer
-        if qos == 0:
-            if peer is not None:
-                peer.send_lossy(
-                    encode(
-                        Publish(message.topic, message.payload, 0, message.retain),
-                        MQTT_3_1_1,
-                    )
-                )
-            return
-        if message.qos != qos:
-            message = message._replace(qos=qos)
-        if peer is None:
-            if not self.clean:
-                self.waiting.append(message)
-        elif self.waiting or len(self.in_flight) >= MOST_IN_FLIGHT:
-            self.waiting.append(message)
-        else:
-            self._start(peer, message)
-
-    def _start(self, peer: Peer, message: Message) -> None:
-        packet_id = self.next_packet_id()
-        self.in_flight[packet_id] = (message, False)
-        peer.send(self._encoded(message, packet_id))
-
-    def acknowledged(self, packet_id: int) -> None:
-        """Takes note that a delivery is complete, and starts those that waited."""
-        self.in_flight.pop(packet_id, None)
-        if self.peer is not None:
-            self.send_waiting(self.peer)
-
-    def send_waiting(self, peer: Peer) -> None:
-        """Delivers what waits, in order, as far as there is room."""
-        while self.waiting and len(self.in_flight) < MOST_IN_FLIGHT:
-            self._start(peer, self.waiting.popleft())
-
-    def resume(self, peer: Peer) -> None:
-        """Repeats what was not acknowledged [MQTT-4.4.0-1], then what waited."""
-        for packet_id, (message, released) in self.in_flight.items():
-            if released:
-                peer.send(encode(Pubrel(packet_id=packet_id), MQTT_3_1_1))
-            else:
-                peer.send(self._encoded(message, packet_id, dup=True))
-        self.send_waiting(peer)
-
-    @staticmethod
-    def _encoded(message: Message, packet_id: int, *, dup: bool = False) -> bytes:
-        return encode(
-            Publish(
-                message.topic,
-                message.payload,
-                message.qos,
-                message.retain,
-                dup,
-                packet_id,
-            ),
-            MQTT_3_1_1,
-        )
 
 
 class Peer:
