@@ -1,11 +1,12 @@
 """Faults act on a hosted program as on any other client of a run."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from playground.recording import Recording
-from playground.run import run
+from playground.run import PROGRAMS, run
 from playground.scenario import Scenario
 
 HERE = Path(__file__).parent
@@ -176,3 +177,82 @@ def test_what_the_scenario_sets_itself_happens_as_written(night):
     ]
     log = night(programs=[], events=events)
     assert [float(p) for _, topic, p in log if topic == "room/temp"] == [11.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "command"),
+    [
+        ("python night.py --fast", "night", ("night.py", "--fast")),
+        ("python3 -u night.py", "night", ("night.py",)),
+        ("-B night.py", "night", ("night.py",)),
+        ("python -m json.tool --fast", "json", ("-m", "json.tool", "--fast")),
+    ],
+)
+def test_a_command_line_names_its_program(line, name, command, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "night.py").write_text("")
+    scenario = Scenario(
+        name="night",
+        plant="heated_tank:HeatedTank",
+        duration="1min",
+        programs=[{"run": line}],
+    )
+    [program] = scenario.prepare().programs
+    assert (program.name, program.command) == (name, command)
+
+
+ODD = """\
+import sys
+print('here')
+print('there', file=sys.stderr)
+open('log.txt', 'w').write('x')
+while 'busy' in sys.argv:
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_what_a_program_prints_is_kept_with_the_run(night, tmp_path):
+    (tmp_path / "odd.py").write_text(ODD)
+    (tmp_path / "logs").mkdir()
+    run_it = f"python {tmp_path / 'odd.py'}"
+    night(
+        duration="10s",
+        programs=[
+            {
+                "run": run_it,
+                "start": "3s",
+                "folder": str(tmp_path / "logs"),
+                "allow_write": ["."],
+            },
+            {
+                "run": f"{run_it} busy",
+                "name": "busy",
+                "watchdog": "2s",
+                "allow_write": [str(tmp_path)],
+                "folder": str(tmp_path),
+                "on_crash": "go_on",
+            },
+        ],
+    )
+    told = [
+        json.loads(line)
+        for line in (tmp_path / "out" / PROGRAMS).read_text().splitlines()
+    ]
+    hang = told.pop(2)
+    assert told == [
+        {"time_s": at, "program": who, "stream": stream, "text": text}
+        for at, who in ((0.0, "busy"), (3.0, "odd"))
+        for stream, text in (("stdout", "here"), ("stderr", "there"))
+    ]
+    assert (hang["program"], hang["finding"]) == ("busy", "hang")
+    assert "odd.py, line " in hang["text"]
+    assert (tmp_path / "logs" / "log.txt").exists()
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    # What on_crash says is about crashes.
+    assert [check["name"] for check in result["checks"]] == ["program busy"]
+    assert [
+        (each["name"], each["exit_code"], each["lines"], len(each["findings"]))
+        for each in result["programs"]
+    ] == [("odd", 0, 2, 0), ("busy", -9, 2, 1)]

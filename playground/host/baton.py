@@ -160,6 +160,10 @@ class Baton:
         """Reports one line that the program wrote."""
         self._out.append((PRINTED, stream, INSTANT.pack(self.now) + line))
 
+    def said_so_far(self) -> list[Action]:
+        """Returns lines and findings of which the run has not heard; from any thread."""
+        return [each for each in list(self._out) if each[0] in (PRINTED, FOUND)]
+
     def exit(self, code_json: bytes) -> None:
         """Reports the end and ends the process; does not return."""
         assert self._channel is not None

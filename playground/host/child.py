@@ -50,6 +50,10 @@ _FOREIGN_LOOPS = ("uvloop", "gevent", "eventlet")
 """Event loops in C that no replacement reaches."""
 
 
+_MOST_SAID = 10_000
+"""Lines that a program which is stuck may leave; it may be stuck in printing."""
+
+
 def main() -> None:
     """Runs the program that the run asks for; does not return."""
     read_fd, write_fd, ask_fd, answer_fd = map(int, sys.argv[1:5])
@@ -234,7 +238,10 @@ def _answer_questions(ask_fd: int, answer_fd: int) -> None:
     """
     while os.read(ask_fd, 1):
         frame = sys._current_frames().get(BATON.current.real_ident)
-        os.write(answer_fd, json.dumps(whereabouts(frame)).encode() + b"\n")
+        # What it said before it got stuck is not lost.
+        said = [(*each[:2], each[2].hex()) for each in BATON.said_so_far()[:_MOST_SAID]]
+        answer = json.dumps({"where": whereabouts(frame), "said": said})
+        os.write(answer_fd, answer.encode() + b"\n")
     _exit_process(1)
 
 

@@ -289,11 +289,12 @@ class Hosted:
         try:
             told = self._process.channel.receive(self.watchdog_s)
         except TimeoutError:
+            where, said = self._process.whereabouts()
+            self._take(said)
             self._find(
                 "hang",
                 f"It has computed for {self.watchdog_s:g} s of wall time without "
-                f"waiting: "
-                f"{self._process.whereabouts()}",
+                f"waiting: {where}",
                 now_ns,
             )
             self._end(-signal.SIGKILL)
@@ -494,8 +495,8 @@ class _Process:
         """Ends the process, if it has not, and gives everything back."""
         self._finalizer()
 
-    def whereabouts(self) -> str:
-        """Returns what the program is doing, from its watchdog thread."""
+    def whereabouts(self) -> tuple[str, list[Action]]:
+        """Returns what the program is doing, and what it said; its watchdog knows."""
         os.write(self._ask, b"?")
         poll = select.poll()
         poll.register(self._answer, select.POLLIN)
@@ -507,13 +508,17 @@ class _Process:
                     break
                 answer += piece
             if answer:
-                return str(json.loads(answer))
+                told = json.loads(answer)
+                return told["where"], [
+                    (kind, number, bytes.fromhex(data))
+                    for kind, number, data in told["said"]
+                ]
         # Code in C holds the interpreter's lock; the interpreter's own fault
         # handler needs none.
         self._popen.send_signal(signal.SIGABRT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(2)
-        return self.last_words()
+        return self.last_words(), []
 
     def last_words(self) -> str:
         """Returns what the process itself wrote to its standard error."""

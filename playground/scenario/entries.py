@@ -356,6 +356,8 @@ def words_of(run: str) -> list[str]:
         ) from error
     if words and Path(words[0]).name.startswith("python"):
         words = words[1:]
+    while words and words[0] in ("-u", "-B", "-O"):
+        words = words[1:]
     if not words:
         raise PlaygroundError(
             f"{run!r} names no program.", "write run: python strategy.py"

@@ -323,7 +323,7 @@ class Preparation:
             )
         return Program(
             command=tuple(words),
-            name=entry.name or Path(words[-1 if words[0] == "-m" else 0]).stem,
+            name=entry.name or Path(words[1 if words[0] == "-m" else 0]).stem,
             folder=folder,
             start_s=seconds(entry.start),
             timezone=entry.timezone,
