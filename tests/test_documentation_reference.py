@@ -93,6 +93,34 @@ def test_every_block_is_run_or_is_no_program():
     assert blocks == elsewhere
 
 
+def links(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http:", "https:")):
+            path, _, anchor = target.partition("#")
+            yield target, page.parent / path if path else page, anchor
+
+
+def anchors(page):
+    for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", MENTIONING, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page):
+    for target, path, anchor in links(page):
+        assert path.exists(), target
+        assert not anchor or anchor in set(anchors(path)), target
+
+
+def test_the_table_of_contents_has_each_page_once():
+    contents = ROOT / "docs" / "README.md"
+    table = contents.read_text().partition("| page |")[2].partition("\n## ")[0]
+    linked = re.findall(r"^\| \[([\w-]+\.md)\]", table, re.MULTILINE)
+    pages = {page.name for page in contents.parent.glob("*.md")} - {"README.md"}
+    assert sorted(linked) == sorted(pages)
+
+
 def fragment(page, language, containing=""):
     """Returns the one block of a page that is no file of its own."""
     (found,) = [
