@@ -138,7 +138,7 @@ class Signal:
         return number * self.scale + self.offset
 
     def raw_of(self, value: float) -> float | int | str | None:
-        """Returns what stands on the wire for a value; None for NaN."""
+        """Returns what stands on the wire for a value; None for what cannot stand."""
         if value != value:  # NaN, without a call
             return None
         if self.values is not None:
@@ -148,6 +148,8 @@ class Signal:
         number = (value - self.offset) / self.scale
         if self.type == "float":
             return float("%.10g" % number)  # noqa: UP031 - the faster spelling
+        if not math.isfinite(number):
+            return None  # no register can say it
         whole = round(number)
         bits = _BITS.get(self.type)
         return whole if bits is None else whole % (1 << bits)
@@ -195,9 +197,10 @@ class Signal:
             return _ENCODER.encode(self.raw_of(value))
 
         def write_whole(value: float) -> str:
-            if value != value:
+            number = (value - offset) / scale
+            if not math.isfinite(number):
                 return "null"
-            whole = round((value - offset) / scale)
+            whole = round(number)
             return str(whole if modulus is None else whole % modulus)
 
         return write_float if self.type == "float" else write_whole

@@ -241,7 +241,7 @@ def test_an_encoder_writes_what_encode_writes(facts, value):
 numbers = st.one_of(
     st.floats(allow_nan=True, allow_infinity=False),
     st.integers(-70_000, 70_000).map(float),
-    st.sampled_from([0.0, -0.0, 1e-7, 1e16, 503.0]),
+    st.sampled_from([0.0, -0.0, 1e-7, 1e16, 503.0, 1.8e307]),
 )
 
 
