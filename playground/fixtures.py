@@ -98,6 +98,10 @@ def _keeper(item: Any, keeper: Callable[[Path], object]) -> None:
     item.stash.setdefault(KEEPERS, []).append(keeper)
 
 
+def _check(item: Any, check: Callable[[], object]) -> None:
+    item.stash.setdefault(CHECKS, []).append(check)
+
+
 # -- time and seed ---------------------------------------------------------------
 
 
@@ -198,6 +202,7 @@ def virtual_plant(
         )
         made.append(plant)
         _keeper(request.node, keeper_of_recording(lambda: plant.recording, plant.name))
+        _check(request.node, plant.warn_of_departures)
         return plant
 
     return make
@@ -239,6 +244,7 @@ def virtual_hardware(
         )
         made.append(plant)
         _keeper(request.node, keeper_of_recording(lambda: plant.recording, plant.name))
+        _check(request.node, plant.warn_of_departures)
         return plant
 
     with contextlib.ExitStack() as stack:
@@ -547,7 +553,7 @@ def mqtt_cassette(
             again=again,
         )
     cassette.start()
-    node.stash.setdefault(CHECKS, []).append(cassette.check)
+    _check(node, cassette.check)
     try:
         yield cassette
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -32,6 +33,7 @@ from playground.message import Message
 from playground.mqtt import MqttBus
 from playground.parameters import build
 from playground.plants import Plant, plant_class
+from playground.plants.departures import DEFAULT_SHARE, Departures, Enclosed
 from playground.plants.device import Device
 from playground.quantity import quantity, say_seconds, seconds
 from playground.recording import Recording, RecordingWriter
@@ -78,6 +80,10 @@ def make_plant(spec: str | Plant | Callable[..., Plant], **parameters: Any) -> P
     return made
 
 
+class LeftEnvelope(UserWarning):
+    """A learned plant was asked what it cannot know, so its test decides nothing."""
+
+
 class _Handled:
     """What a virtual plant and virtual hardware have in common."""
 
@@ -102,6 +108,21 @@ class _Handled:
     def messages(self) -> list[Message]:
         """All that was published on the bus so far, by anybody."""
         return [m for m in list(self.history.messages) if m.kind == "publish"]
+
+    @property
+    def departures(self) -> Departures | None:
+        """How often a learned plant left what it knows; None of other plants."""
+        return self.plant.departures if isinstance(self.plant, Enclosed) else None
+
+    def warn_of_departures(self) -> None:
+        """Warns (`LeftEnvelope`) if the plant left what it knows for too long."""
+        seen = self.departures
+        if seen is not None and seen.share > DEFAULT_SHARE:
+            warnings.warn(
+                f"{self.name}: {seen.describe()}; what it says there means nothing",
+                LeftEnvelope,
+                stacklevel=2,
+            )
 
     def signal(self, name: str) -> SignalHistory:
         """Returns a signal: its latest value and all before.

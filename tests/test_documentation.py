@@ -50,6 +50,8 @@ def test_the_commands_of_a_page_print_what_the_page_says(steps, tmp_path):
     for folder in ("recordings", "models", "scenarios", "examples"):
         if (ROOT / folder).is_dir():
             shutil.copytree(ROOT / folder, tmp_path / folder)
+    # A folder above may hold a project of somebody else.
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

@@ -20,6 +20,11 @@ import playground.record
 import playground.replay
 import playground.report
 import playground.virtual  # noqa: F401
+from playground.model import save_model
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from heater_model import heater_model
 
 pytest_plugins = ["pytester"]
 
@@ -102,6 +107,33 @@ def test_waiting_lets_virtual_time_pass_until_it_is_so(project):
         """,
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_learned_plant_that_left_what_it_knows_warns(project):
+    save_model(heater_model(), project.path / "heater")
+    result = run_test(
+        project,
+        """
+        import pytest
+
+        @pytest.mark.parametrize("heater", ["50 %", "105 %"])
+        def test_heater(virtual_plant, heater):
+            plant = virtual_plant("heater")
+            plant.set("heater", heater)
+            plant.advance("5min")
+            assert plant.departures.outside == (0 if heater == '50 %' else 60)
+
+        def test_other_plants_know_everything(virtual_plant):
+            assert virtual_plant("tank:Tank").departures is None
+        """,
+        "-W",
+        "default",
+    )
+    result.assert_outcomes(passed=3, warnings=1)
+    result.stdout.fnmatch_lines(
+        ["*LeftEnvelope: plant: outside the envelope at * by 'heater'; what it says*"]
+    )
+    run(project).assert_outcomes(passed=2, failed=1)
 
 
 def test_plant_bus_clock_and_controller_share_one_virtual_time(project):
