@@ -23,6 +23,7 @@ from playground.learn.folds import RUNS, blocks_free_run, folds_of, later_starts
 from playground.learn.intervals import calibrated
 from playground.learn.selection import selected
 from playground.plants.learned.bank import GIVEN, Bank
+from playground.plants.learned.combination import Combination
 from playground.plants.learned.network import Network
 from playground.plants.learned.plant import FAMILIES
 
@@ -371,3 +372,41 @@ def test_the_fast_form_answers_almost_as_all_members_do(monkeypatch):
     (fast,) = blocks_free_run(simulator, [new], history=HISTORY)
     (slow,) = blocks_free_run(student.Members(chosen), [new], history=HISTORY)
     assert (np.sqrt(((fast - slow) ** 2).mean(axis=0)) < 0.5 * spread).all()
+
+
+def test_the_median_takes_the_middle_of_those_who_have_a_weight():
+    weights = np.array([[0.5, 0.2], [0.25, 0.4], [0.25, 0.4], [0.0, 0.0]])
+    answers = np.array([[[1.0, 1.0]], [[2.0, 2.0]], [[9.0, 9.0]], [[50.0, 50.0]]])
+    said = Combination(weights, np.array([0.0, 1.0]))(answers)
+    np.testing.assert_allclose(said, [[3.25, 2.0]])
+    two = np.array([[0.5, 0.5], [0.5, 0.5], [0.0, 0.0], [0.0, 0.0]])
+    said = Combination(two, np.array([1.0, 1.0]))(answers)
+    np.testing.assert_allclose(said, [[1.5, 1.5]])
+
+
+def test_the_median_is_chosen_where_one_or_another_is_led_astray():
+    folds = folds_of(made_segments())
+    truth = [b.y[HISTORY:] for fold in folds for b in fold]
+    owner = [k for k, fold in enumerate(folds) for _ in fold]
+    rng = np.random.default_rng(0)
+
+    def made(astray):
+        return Candidate(
+            family="network",
+            settings={},
+            parameters={},
+            said=[
+                t
+                + 0.1 * rng.standard_normal(t.shape)
+                + astray * (rng.random(t.shape) < 0.05)
+                for t in truth
+            ],
+            later=[],
+            errors=np.full(2, 0.1 + astray),
+            seconds=0.0,
+        )
+
+    wild = selected([made(5.0) for _ in range(4)], truth, owner)
+    assert wild.median.tolist() == [1.0, 1.0]
+    calm = selected([made(0.0) for _ in range(4)], truth, owner)
+    assert calm.median.tolist() == [0.0, 0.0]

@@ -211,6 +211,7 @@ def learn_segments(
         "start.u": start.u[:HISTORY],
         "start.y": start.y[:HISTORY],
         "weights": chosen.weights,
+        "median": chosen.median,
         **_named("envelope", envelope_of(folds, seed=seed)),
         **_named("interval", interval),
     }

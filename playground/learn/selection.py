@@ -3,7 +3,9 @@
 No family wins everywhere and the winner on few held-back blocks is often lucky.
 So the best settings of each family stay in the race, those far behind the
 best leave it, and the rest are weighed per output: by what they said about
-blocks they had not seen, and pulled towards equal weights. Where all of that is
+blocks they had not seen, and pulled towards equal weights. The plant says their
+weighed mean, or their median where that was nearer to the folds left out: where
+the folds cannot tell who is right, the median is not led astray by one. Where all of that is
 not clearly better than plain ARX, plain ARX it is.
 """
 
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from playground.learn.candidates import Candidate, geometric_mean
+from playground.plants.learned.combination import Combination
 
 Array = npt.NDArray[np.float64]
 
@@ -38,6 +41,7 @@ class Selection:
     Attributes:
         members: The candidates chosen.
         weights: Members × outputs; the columns sum up to 1.
+        median: Per output 1 where the plant says the median, else 0.
         said: What the plant says about each held-back block and in each later
             run, scaled outputs; weighed by the other folds, so that these errors
             are honest.
@@ -49,6 +53,7 @@ class Selection:
 
     members: tuple[Candidate, ...]
     weights: Array
+    median: Array
     said: list[Array]
     spread: list[Array]
     errors: Array
@@ -122,18 +127,28 @@ def selected(
     chosen = np.stack(
         [_vetted([*m.said, *m.later])[: len(all_owners)] for m in members]
     )
-    said = np.empty(chosen.shape[1:])
-    for number in folds:
-        here = all_owners == number
-        said[here] = np.einsum("mro,mo->ro", chosen[:, here], honest[number])
-    final = np.einsum("mro,mo->ro", chosen, weights)
+    outputs = true.shape[1]
+    ways = []
+    for flags in (np.zeros(outputs), np.ones(outputs)):
+        said = np.empty(chosen.shape[1:])
+        for number in folds:
+            here = all_owners == number
+            said[here] = Combination(honest[number], flags)(chosen[:, here])
+        wrong = said[: len(true)] - true
+        by_fold = np.array([_errors(wrong[owner == k]) for k in folds])
+        ways.append((said, by_fold, geometric_mean(list(by_fold))))
+    (mean_said, mean_folds, mean_error), (mid_said, mid_folds, mid_error) = ways
+    better = mid_error < mean_error
+    said = np.where(better, mid_said, mean_said)
+    by_fold = np.where(better, mid_folds, mean_folds)
+    median = better.astype(float)
+    final = Combination(weights, median)(chosen)
     spread = np.sqrt(np.einsum("mro,mo->ro", (chosen - final) ** 2, weights))
     edges = np.cumsum([len(r) for r in runs])[:-1]
-    wrong = said[: len(true)] - true
-    by_fold = np.array([_errors(wrong[owner == k]) for k in folds])
     return Selection(
         members=tuple(members),
         weights=weights,
+        median=median,
         said=np.split(said, edges),
         spread=np.split(spread, edges),
         errors=geometric_mean(list(by_fold)),

@@ -20,6 +20,7 @@ from playground.learn.candidates import HISTORY
 from playground.learn.dataset import Segment
 from playground.learn.folds import blocks_free_run
 from playground.learn.selection import Selection
+from playground.plants.learned.combination import Combination
 from playground.plants.learned.network import Network
 from playground.plants.learned.plant import FAMILIES
 from playground.plants.learned.simulator import Simulator
@@ -52,7 +53,7 @@ class Members:
     history = HISTORY
 
     def __init__(self, chosen: Selection) -> None:
-        self._weights = chosen.weights[:, None, :]
+        self._combined = Combination(chosen.weights, chosen.median)
         self._simulators: list[Simulator] = [
             FAMILIES[m.family](m.settings, m.parameters) for m in chosen.members
         ]
@@ -65,7 +66,7 @@ class Members:
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
         answers = np.array([s.advance(u) for s in self._simulators])
-        return np.asarray((answers * self._weights).sum(axis=0))
+        return self._combined(answers)
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of the states of all."""

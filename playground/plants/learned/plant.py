@@ -15,6 +15,7 @@ from playground.model import Model, load_model
 from playground.plants.departures import Departures
 from playground.plants.learned.arx import Arx
 from playground.plants.learned.boosting import Boosting
+from playground.plants.learned.combination import Combination
 from playground.plants.learned.envelope import Envelope, Flags
 from playground.plants.learned.filter_bank import FilterBank
 from playground.plants.learned.fourier import Fourier
@@ -40,7 +41,7 @@ ACCOUNT_EVERY = 64
 class LearnedPlant:
     """A plant made of what was learned from recordings.
 
-    Its members each run on their own answers; an output is their weighed mean. A
+    Its members each run on their own answers; an output is their weighed mean, or where that did better the median. A
     step never fails and never leaves the limits of the outputs, whatever the
     inputs; whether it is to be believed is another question, and `in_envelope`,
     `departures` and `intervals` answer it.
@@ -80,9 +81,14 @@ class LearnedPlant:
                 y_std=get("scaling.y_std"),
             )
             self._start_u, self._start_y = get("start.u"), get("start.y")
-            self._weights = get("weights")[:, None, :]
+            weights = get("weights")
             if fast:
-                self._weights = np.ones((1, 1, len(self.outputs)))
+                weights = np.ones((1, len(self.outputs)))
+            self._weights = weights[:, None, :]
+            nowhere = np.zeros(len(self.outputs))
+            self._combined = Combination(
+                weights, nowhere if fast else model.parameters.get("median", nowhere)
+            )
             self._envelope = Envelope(
                 model.part("envelope"), self.inputs + self.outputs
             )
@@ -200,7 +206,7 @@ class LearnedPlant:
             self._answers = scaled[None]
         else:
             self._answers = np.array([s.advance(u) for s in self._simulators])
-            scaled = np.add.reduce(self._answers * self._weights, axis=0)
+            scaled = self._combined(self._answers)
         self._last_u, self._scaled, self._spread = u, scaled, None
         self._steps += 1
         self._pending.append((now, u, scaled))
