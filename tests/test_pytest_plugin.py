@@ -634,6 +634,59 @@ def test_artifacts_go_where_they_are_wanted_and_the_oldest_go(project):
     ]
 
 
+# -- parts of one's own ----------------------------------------------------------
+
+
+def test_the_suites_tell_a_project_which_rule_its_parts_break(project):
+    project.makepyfile(
+        parts="""
+        import time
+        from tank import Tank
+
+        class Wobbly(Tank):
+            def reset(self, *, seed=0):
+                answer = super().reset(seed=seed)
+                self.temp += getattr(self, "more", 0)
+                self.more = 1
+                return answer
+
+        class Valve:
+            measures, commands, period_s = ("temp",), ("heat",), 1.0
+
+            def reset(self, *, seed=0): pass
+
+            def step(self, now, values):
+                return {"heat": time.time() % 1}
+        """
+    )
+    result = run_test(
+        project,
+        """
+        from parts import Valve, Wobbly
+        from playground.bus import LocalBus
+        from playground.clock import VirtualClock
+        from playground.testing import check_bus, check_controller, check_plant
+        from tank import Tank
+
+        def test_good(): check_plant(Tank)
+
+        def test_plant(): check_plant(Wobbly)
+
+        def test_controller(): check_controller(Valve, Tank.signals)
+
+        def test_bus(): check_bus(lambda: LocalBus(VirtualClock()))
+        """,
+    )
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*AssertionError: after another reset with the same seed, step 1 differs: "
+            "temp is *, was *",
+            "*AssertionError: *reads or waits for the wall clock*",
+        ]
+    )
+
+
 # -- other plugins and strictness ------------------------------------------------
 
 

@@ -156,6 +156,33 @@ class Meddler(Thermostat):
         return {"temp": 1.0}
 
 
+class Late(Thermostat):
+    def step(self, now, values):
+        time.sleep(0)
+        return super().step(now, values)
+
+
+class Forgets(Thermostat):
+    def __getstate__(self):
+        return {}
+
+    def __setstate__(self, state):
+        self.on = None
+
+    def step(self, now, values):
+        assert self.on is not None, "it has lost its state"
+        return super().step(now, values)
+
+
+class Endless(Thermostat):
+    def step(self, now, values):
+        return {"heat": math.inf}
+
+
+class Outsider(Thermostat):
+    commands = ("temp",)
+
+
 def test_a_controller_that_keeps_the_rules_passes():
     check_controller(Thermostat, SIGNALS)
 
@@ -165,6 +192,10 @@ def test_a_controller_that_keeps_the_rules_passes():
     [
         (Stubborn, "after a reset it decides otherwise"),
         (Meddler, r"commands not declared: \['temp'\]"),
+        (Late, "reads or waits for the wall clock"),
+        (Forgets, "it has lost its state"),
+        (Endless, "step 0: heat is inf"),
+        (Outsider, "temp is a measurement, not a command"),
     ],
 )
 def test_a_controller_that_breaks_a_rule_is_told_which(controller, complaint):
