@@ -14,6 +14,9 @@ import numpy as np
 from playground.plants.learned.bank import GIVEN, Bank, inputs_in
 from playground.plants.learned.simulator import Array, copied
 
+TOGETHER = 32
+"""Runs that go down the trees together: more no longer fit into the fast memory."""
+
 
 class Boosting:
     """A sum of regression trees on a `Bank`, some for each output.
@@ -51,28 +54,36 @@ class Boosting:
     def begin(self, u: Array, y: Array) -> None:
         """Starts runs; see `Simulator`."""
         self._bank.begin(u, y)
-        shape = (len(u), len(self._root))
+        shape = (min(len(u), TOGETHER), len(self._root))
         self._begin_at = np.ascontiguousarray(np.broadcast_to(self._root, shape))
         # Where the features of a run begin, in all features end to end.
-        self._places = np.arange(len(u))[:, None] * self._bank.x.shape[1]
+        self._places = np.arange(shape[0])[:, None] * self._bank.x.shape[1]
 
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
         x = self._bank.with_inputs(u)
-        flat, many = x.ravel(), len(x) > 1
-        node = self._begin_at
-        for _ in range(self._depth):
-            asked = self._feature.take(node)
-            if many:
-                asked += self._places
-            yes = flat.take(asked) > self._threshold.take(node)
-            node = self._child.take(node)
-            node += yes
-        y: Array = np.dot(self._value.take(node), self._sums)
+        parts = [
+            np.dot(self._leaves(x[first : first + TOGETHER]), self._sums)
+            for first in range(0, len(x), TOGETHER)
+        ]
+        y: Array = parts[0] if len(parts) == 1 else np.concatenate(parts)
         y += self._base
         np.maximum(y, self.low, out=y)
         np.minimum(y, self.high, out=y)
         return y
+
+    def _leaves(self, x: Array) -> Array:
+        """Returns what each tree says, runs × trees."""
+        flat, many = x.ravel(), len(x) > 1
+        node = self._begin_at[: len(x)]
+        for _ in range(self._depth):
+            asked = self._feature.take(node)
+            if many:
+                asked += self._places[: len(x)]
+            yes = flat.take(asked) > self._threshold.take(node)
+            node = self._child.take(node)
+            node += yes
+        return self._value.take(node)
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of filters and decays."""
