@@ -64,6 +64,8 @@ def test_an_example_project_passes_with_the_built_wheel(python, example, tmp_pat
     )
     assert Path(where.strip()).is_relative_to(python.parents[1])
     assert not Path(where.strip()).is_relative_to(ROOT)
+    # No module imports it; child processes of tests find it in the wheel.
+    assert (Path(where.strip()).parent / "offline" / "sitecustomize.py").is_file()
     said = called(
         python,
         "-m",
