@@ -410,3 +410,12 @@ def test_the_median_is_chosen_where_one_or_another_is_led_astray():
     assert wild.median.tolist() == [1.0, 1.0]
     calm = selected([made(0.0) for _ in range(4)], truth, owner)
     assert calm.median.tolist() == [0.0, 0.0]
+
+
+def test_runs_begin_within_blocks_too_and_are_short_where_there_are_many():
+    few = later_starts(folds_of(made_segments((260, 200))))
+    assert sum(len(fold) for fold in few) >= 0.8 * RUNS - 8
+    many = folds_of(made_segments((400,) * RUNS))
+    later = later_starts(many)
+    assert [len(m) for m in later] == [3 * len(fold) for fold in many]
+    assert max(len(b) for fold in later for b in fold) < 200

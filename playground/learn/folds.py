@@ -16,6 +16,8 @@ Array = npt.NDArray[np.float64]
 FOLDS = 4
 RUNS = 40
 """Free runs by which intervals are measured."""
+SHORT = 160
+"""Rows of those that begin later, where there are many."""
 
 
 def folds_of(
@@ -58,22 +60,27 @@ def later_starts(
 ) -> list[list[Segment]]:
     """Begins more runs within the blocks of each fold.
 
-    A block tells the error at each lead time once. Where there are few blocks, runs
-    that begin later within them tell it again, from other states.
+    A block tells the error at each lead time once, and blocks that are days all begin
+    at midnight. Runs that begin later within them tell it from other states; where
+    there are blocks enough for long lead times, these runs are short.
 
     Args:
         folds: Blocks.
-        runs: About how many there shall be in all, those from the beginning too.
+        runs: At least about how many there shall be in all, those from the
+            beginning too.
         shortest: A run is never shorter.
 
     Returns:
-        As many lists as folds; empty where there are blocks enough.
+        As many lists as folds.
     """
     blocks = max(1, sum(len(fold) for fold in folds))
-    each = int(np.ceil(runs / blocks)) if blocks < runs else 1
+    each = max(4, int(np.ceil(runs / blocks)))
+    longest = None if blocks < runs else SHORT
     return [
         [
             block.part(int(start), len(block))
+            if longest is None
+            else block.part(int(start), int(start) + longest)
             for block in fold
             for start in np.linspace(0, len(block), each, endpoint=False)[1:]
             if len(block) - int(start) >= shortest
