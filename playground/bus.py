@@ -133,21 +133,19 @@ class LocalConnection:
         if not self.connected:
             self.must_be_connected("publish")
         bus = self.bus
-        if properties is None:
-            bus.send_all(self, ((topic, payload, qos, retain),))
-            return
-        now_ns, client = bus.clock.time_ns(), self.client_id
-        bus.send(
-            Message(
-                now_ns,
-                topic,
-                payload,
-                qos,
-                retain,
-                client=client,
-                properties=properties,
-            )
+        facts = (
+            bus.clock.time_ns(),
+            topic,
+            payload,
+            qos,
+            retain,
+            False,
+            self.client_id,
+            properties,
+            PUBLISH,
         )
+        # Half the time of Message(…); a run of a day makes a million.
+        bus.send(_new_tuple(Message, facts))
 
     def publish_all(self, said: Iterable[Said]) -> None:
         """Publishes several messages of one instant; see `publish_all`."""
@@ -272,15 +270,31 @@ class LocalBus:
 
     def send(self, message: Message) -> None:
         """Takes one publication and delivers it."""
-        self._queue.append((message, None))
-        self._deliver()
+        # A subscriber may publish while it is being served. Its message waits
+        # for its turn, so that all subscribers see one and the same order.
+        if self._delivering:
+            self._queue.append((message, None))
+            return
+        self._delivering = True
+        try:
+            routes = self._routes.get(message.topic)
+            if routes is None or message.retain or message.kind is not PUBLISH:
+                self._distribute(message)
+            else:
+                # The same in short: so are nearly all messages of a long replay.
+                for observer in self._observers:
+                    observer(message)
+                for connection, granted in routes:
+                    self._hand_over_at(granted, message, connection)
+            if self._queue:
+                self._deliver_queue()
+        finally:
+            self._delivering = False
 
     def send_all(self, sender: LocalConnection, said: Iterable[Said]) -> None:
         """Takes publications of one client, as if it made them one by one."""
         now_ns, client = self.clock.time_ns(), sender.client_id
         queue = self._queue
-        # A subscriber may publish while it is being served. Its message waits
-        # for its turn, so that all subscribers see one and the same order.
         if self._delivering:
             queue.extend(
                 (Message(now_ns, topic, payload, qos, retain, client=client), None)
@@ -321,8 +335,7 @@ class LocalBus:
                         ):
                             connection.on_message(message)
                         else:
-                            heard = message._replace(qos=min(qos, granted))
-                            self._hand_over(heard, connection)
+                            self._hand_over_at(granted, message, connection)
                 # What was answered to this message comes before the next.
                 if queue:
                     self._deliver_queue()
@@ -433,6 +446,13 @@ class LocalBus:
                 connection.on_message(heard)
             else:
                 self._hand_over(heard, connection)
+
+    def _hand_over_at(
+        self, granted: int, message: Message, connection: LocalConnection
+    ) -> None:
+        if granted < message.qos:
+            message = message._replace(qos=granted)
+        self._hand_over(message, connection)
 
     def _hand_over(self, message: Message, connection: LocalConnection) -> None:
         if not connection.connected:

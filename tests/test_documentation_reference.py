@@ -21,6 +21,7 @@ import typer
 
 from playground.cli import VERBS, app
 from playground.client import BrokerWithClients
+from playground.errors import PlaygroundError
 from playground.message import Message
 from playground.mqtt import MqttBus
 from playground.recording import RecordingWriter
@@ -78,6 +79,7 @@ def test_every_block_is_run_or_is_no_program():
         ("hosting.md", "python"),
         ("hosting.md", "yaml"),
         ("learned-plants.md", "python"),
+        ("learning.md", "python"),
         ("plants.md", "python"),
         ("replay.md", "python"),
         # By test_clock_protocol.py.
@@ -149,6 +151,16 @@ def test_many_plants_at_once(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     exec(fragment("learned-plants.md", "python"), {})
     assert capsys.readouterr().out.startswith("(1000, ")
+
+
+def test_the_members_of_a_plant_and_its_fast_form(monkeypatch):
+    """The shipped model is small and has none, which is told."""
+    monkeypatch.chdir(ROOT)
+    code = fragment("learning.md", "python").replace("models/mine", "models/lab-rig")
+    found: dict = {}
+    with pytest.raises(PlaygroundError, match="no fast form"):
+        exec(code, found)
+    assert found["plant"].signals.with_role("measurement")
 
 
 def test_hosting_from_python(tmp_path, monkeypatch, capsys):

@@ -287,6 +287,20 @@ def test_a_short_burst_is_none():
     assert behind_of(*silence, *burst) == []
 
 
+def test_a_clock_that_counts_faster_makes_no_backlog_of_a_moment():
+    """Buffers fill in seconds of the machine, whatever the stamps say."""
+    told: list[tuple[int, int]] = []
+    backlog = Backlog(lambda *instants: told.append(instants), speed=240.0)
+    for second in (0, 100, 300, 400):  # 0.8 s at most between two looks
+        backlog.look(second * SECOND, is_idle=False)
+        backlog.read(second * SECOND, 65_536, is_all=False)
+    backlog.read(450 * SECOND, 100, is_all=True)
+    assert told == []
+    backlog.read(1000 * SECOND, 65_536, is_all=False)
+    backlog.read(1500 * SECOND, 100, is_all=True)
+    assert told == [(1000 * SECOND, 1500 * SECOND)]
+
+
 def test_an_absence_after_which_much_is_there_is_a_backlog():
     """What the kernel held comes first and is little; then the broker's queue."""
     assert behind_of(

@@ -18,8 +18,7 @@ LOOK_EVERY_S = 1.0
 """A reader that waits for data looks at the clock so often."""
 BEHIND_AFTER_S = 2.0
 """Shorter backlogs fit into the buffers on the way."""
-_BEHIND_AFTER_NS = round(BEHIND_AFTER_S * 1e9)
-_SETTLED_AFTER_NS = 10**9
+_SETTLED_AFTER_S = 1.0
 """After an absence the first reads bring little: the kernel held little."""
 _LITTLE = 1024
 
@@ -30,6 +29,8 @@ class Backlog:
     Args:
         on_behind: Called with both instants, nanoseconds, when the reader has
             caught up, or has lost its connection, after ``BEHIND_AFTER_S``.
+        speed: Seconds that the clock of the instants counts in one second; buffers
+            fill in those of the machine.
 
     Attributes:
         since_ns: Since when it is behind; None if it is not.
@@ -37,7 +38,9 @@ class Backlog:
         away_since_ns: The last look before an absence that has just ended.
     """
 
-    def __init__(self, on_behind: OnBehind) -> None:
+    def __init__(self, on_behind: OnBehind, *, speed: float = 1.0) -> None:
+        self._behind_after_ns = round(BEHIND_AFTER_S * speed * 1e9)
+        self._settled_after_ns = round(_SETTLED_AFTER_S * speed * 1e9)
         self._on_behind = on_behind
         self._looked_ns: int | None = None
         self._settled_ns = 0
@@ -59,9 +62,9 @@ class Backlog:
             is_idle: There is nothing to read.
         """
         looked_ns, self._looked_ns = self._looked_ns, now_ns
-        if looked_ns is not None and now_ns - looked_ns > _BEHIND_AFTER_NS:
+        if looked_ns is not None and now_ns - looked_ns > self._behind_after_ns:
             self.away_since_ns = looked_ns
-            self._settled_ns = now_ns + _SETTLED_AFTER_NS
+            self._settled_ns = now_ns + self._settled_after_ns
         elif now_ns >= self._settled_ns:
             self.away_since_ns = None
         if self.since_ns is not None and (is_idle or self._has_all):
@@ -97,7 +100,7 @@ class Backlog:
         if now_ns < self._settled_ns or self.since_ns is None:
             return
         since_ns, self.since_ns = self.since_ns, None
-        if now_ns - since_ns > _BEHIND_AFTER_NS:
+        if now_ns - since_ns > self._behind_after_ns:
             self._on_behind(since_ns, now_ns)
 
 

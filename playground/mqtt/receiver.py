@@ -110,7 +110,9 @@ class Receiver:
             self._version, retain_as_published=bus.retain_as_published
         )
         self._on_behind = on_behind
-        self._backlog = Backlog(self._was_behind)
+        self._backlog = Backlog(
+            self._was_behind, speed=getattr(bus.clock, "speed", 1.0)
+        )
         self._answers: dict[int, Suback | Unsuback | None] = {}
         self._renewing: set[int] = set()
         self._packet_id = 0

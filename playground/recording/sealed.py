@@ -418,7 +418,11 @@ class GroupReader:
             if not self._take(group, name):
                 raise self._damaged(group, name)
         try:
-            return self._file.read_row_group(group, columns=list(columns))
+            # A thread of Arrow that still holds our file when the interpreter ends
+            # takes the process down with it.
+            return self._file.read_row_group(
+                group, columns=list(columns), use_threads=False
+            )
         except (OSError, pa.ArrowException, ValueError) as error:
             for name in columns:
                 if not self.intact(group, name):
@@ -466,7 +470,7 @@ class GroupReader:
             if not self._take(group, column):
                 return False
             if self._sums is None:
-                self._file.read_row_group(group, columns=[column])
+                self._file.read_row_group(group, columns=[column], use_threads=False)
         except (OSError, pa.ArrowException, ValueError):
             return False
         finally:

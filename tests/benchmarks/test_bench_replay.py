@@ -7,6 +7,7 @@ which prints them as a table.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -118,6 +119,22 @@ def make_csv(recording: Recording, path: Path, *, delta_s: float) -> Path:
     return path
 
 
+def _peak_until_the_end(process: subprocess.Popen[bytes]) -> int:
+    """Returns the most memory that a process has had, KiB.
+
+    Not of its resource usage: that begins with the memory of who started it.
+    """
+    peak, status = 0, Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        with contextlib.suppress(OSError, StopIteration):
+            lines = status.read_text().splitlines()
+            told = next(line for line in lines if line.startswith("VmHWM"))
+            peak = max(peak, int(told.split()[1]))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    return peak
+
+
 class Player:
     """Ours or the baseline in a process, and what a listener heard of it."""
 
@@ -151,15 +168,13 @@ class Player:
                 if enough < sys.maxsize:
                     listener.wait()
                     process.terminate()
-                _, _, self.used = os.wait4(process.pid, 0)
-                process.returncode = 0
+                self.megabytes = _peak_until_the_end(process) / 1024
             heard = json.loads(listener.stdout.read())
         self.numbers = np.array(heard["numbers"])
         assert heard["batches"], f"{kind} said nothing"
         instants, counts = np.array(heard["batches"], np.int64).T
         self.arrivals = np.repeat(instants, counts)
         self.first_s = (self.arrivals[0] - begun) / 1e9
-        self.megabytes = self.used.ru_maxrss / 1024
 
     @property
     def rate(self) -> float:
