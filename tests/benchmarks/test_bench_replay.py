@@ -119,10 +119,13 @@ def make_csv(recording: Recording, path: Path, *, delta_s: float) -> Path:
     return path
 
 
-def _peak_until_the_end(process: subprocess.Popen[bytes]) -> int:
+def _peak_until_the_end(
+    process: subprocess.Popen[bytes], listener: subprocess.Popen[str]
+) -> int:
     """Returns the most memory that a process has had, KiB.
 
-    Not of its resource usage: that begins with the memory of who started it.
+    Not of its resource usage: that begins with the memory of who started it. Who is
+    not done when the listener has heard enough is ended.
     """
     peak, status = 0, Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
@@ -130,6 +133,8 @@ def _peak_until_the_end(process: subprocess.Popen[bytes]) -> int:
             lines = status.read_text().splitlines()
             told = next(line for line in lines if line.startswith("VmHWM"))
             peak = max(peak, int(told.split()[1]))
+        if listener.poll() is not None:
+            process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.1)
     return peak
@@ -165,10 +170,7 @@ class Player:
             with subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as process:
-                if enough < sys.maxsize:
-                    listener.wait()
-                    process.terminate()
-                self.megabytes = _peak_until_the_end(process) / 1024
+                self.megabytes = _peak_until_the_end(process, listener) / 1024
             heard = json.loads(listener.stdout.read())
         self.numbers = np.array(heard["numbers"])
         assert heard["batches"], f"{kind} said nothing"
