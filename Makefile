@@ -56,6 +56,13 @@ $(READY): pyproject.toml constraints.txt
 	  --constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
 
+# The long forms of tests that CI runs short; about half an hour.
+soak: $(READY)
+	@PLAYGROUND_BENCH=full PLAYGROUND_TIMES=3 PLAYGROUND_REAL_S=60 $(BIN)/pytest \
+	  tests/test_round_trip.py tests/test_replay_stalls.py tests/test_host_real.py \
+	  tests/test_host_determinism.py tests/test_learned_stability.py \
+	  -o faulthandler_timeout=1200
+
 clean:
 	rm -rf $(VENV) playground-demo .pytest_cache .mypy_cache .ruff_cache
 
