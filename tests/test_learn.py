@@ -10,8 +10,8 @@ import pytest
 from playground.cli import _run as run_command
 from playground.errors import NotEnoughData, PlaygroundError
 from playground.learn import Segment, judge, learn, learn_segments
-from playground.learn.free_run import OutputError, free_runs
-from playground.learn.learn import judged, knows_nothing
+from playground.learn.free_run import free_runs
+from playground.learn.learn import judged
 from playground.message import Message
 from playground.model import load_model, save_model
 from playground.plants.learned import LearnedPlant
@@ -227,32 +227,6 @@ def test_an_output_that_rests_while_it_is_examined_stays_usable():
     assert all(e["rmse"] > e["persistence"] for e in card["errors"])
     assert all(e["rmse"] < e["train_mean"] for e in card["errors"])
     assert card["unusable"] == []
-
-
-@pytest.mark.parametrize(
-    ("figures", "spread", "is_so"),
-    [
-        # rmse, nrmse, persistence, train mean
-        ((0.95, 0.9, 2.0, 1.0), 1.0, True),
-        ((1.35, 1.35, 1.06, 1.62), 1.0, True),  # moved, and worse than any constant
-        ((1.35, 1.35, 1.40, 1.62), 1.0, False),  # better than standing still
-        ((0.05, 50.0, 0.001, 5.0), 1.0, False),  # at rest
-        ((0.30, 0.43, 0.25, 1.29), 1.0, False),
-    ],
-)
-def test_what_makes_an_output_unusable(figures, spread, is_so):
-    rmse, nrmse, persistence, train_mean = figures
-    error = OutputError(
-        output="hot",
-        unit="degC",
-        rmse=rmse,
-        persistence=persistence,
-        train_mean=train_mean,
-        nrmse=nrmse,
-        spread=rmse / nrmse,
-        rows=100,
-    )
-    assert knows_nothing(error, spread) is is_so
 
 
 @needs_data

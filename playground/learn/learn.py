@@ -34,7 +34,7 @@ from playground.learn.dataset import (
 from playground.learn.envelope import measured as envelope_of
 from playground.learn.examination import Finding, examined_rows, examined_series
 from playground.learn.folds import folds_of, later_starts
-from playground.learn.free_run import OutputError, judge
+from playground.learn.free_run import judge
 from playground.learn.intervals import calibrated
 from playground.learn.selection import Selection, selected
 from playground.learn.student import taught
@@ -49,8 +49,6 @@ Progress = Callable[[int, int, Candidate], None]
 
 HOPELESS = 0.9
 """Times the error of the mean: an output that is hardly better is unusable."""
-RESTING_SPREAD = 0.1
-"""An output that varies less than this share of its training data is at rest."""
 RESTING_NEAR, RESTING_SHARE = 0.02, 0.05
 """An output rests at an end of its span if this share of rows is this near to it."""
 
@@ -291,11 +289,7 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
         fast = {"fast": {**model.card["fast"], "errors": [e.as_dict() for e in quick]}}
     unusable = {
         *model.card["unusable"],
-        *(
-            e.output
-            for e, spread in zip(errors, plant.scaling.y_std, strict=False)
-            if knows_nothing(e, float(spread))
-        ),
+        *(e.output for e in errors if e.rmse >= HOPELESS * e.train_mean),
     }
     return replace(
         model,
@@ -307,23 +301,6 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
             **measured(plant, test),
         },
     )
-
-
-def knows_nothing(error: OutputError, spread: float) -> bool:
-    """Says whether an output was no better foretold than by a constant.
-
-    By the mean of the training data; or, where it moved at all, by its own mean and
-    by standing still. While nothing moves, standing still is hard to beat, and says
-    nothing against a plant.
-
-    Args:
-        error: On data that the plant has not seen.
-        spread: Standard deviation of the output in the training data, its unit.
-    """
-    if error.rmse >= HOPELESS * error.train_mean:
-        return True
-    moved = error.spread >= RESTING_SPREAD * spread
-    return moved and error.nrmse >= 1.0 and error.rmse >= error.persistence
 
 
 def _named(part: int | str, arrays: Mapping[str, Array]) -> dict[str, Array]:
