@@ -49,6 +49,8 @@ Progress = Callable[[int, int, Candidate], None]
 
 HOPELESS = 0.9
 """Times the error of the mean: an output that is hardly better is unusable."""
+DOUBTFUL = 0.75
+"""Below this share of the error of the mean on unseen data the folds are overruled."""
 RESTING_NEAR, RESTING_SHARE = 0.02, 0.05
 """An output rests at an end of its span if this share of rows is this near to it."""
 
@@ -287,10 +289,14 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
     if "fast" in model.card and test:
         quick = judge(LearnedPlant(model, fast=True), test)
         fast = {"fast": {**model.card["fast"], "errors": [e.as_dict() for e in quick]}}
-    unusable = {
-        *model.card["unusable"],
-        *(e.output for e in errors if e.rmse >= HOPELESS * e.train_mean),
-    }
+    unusable = set(model.card["unusable"])
+    for e in errors:
+        # Folds of little data differ by chance: what they doubt and unseen data show
+        # to be well known is believed.
+        if e.rmse < DOUBTFUL * e.train_mean:
+            unusable.discard(e.output)
+        elif e.rmse >= HOPELESS * e.train_mean:
+            unusable.add(e.output)
     return replace(
         model,
         card={
