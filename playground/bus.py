@@ -13,17 +13,25 @@ the order in which they were published.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from playground.clock import Clock
 from playground.errors import PlaygroundError
-from playground.message import PUBLISH, Message, check_filter, check_topic, matches
+from playground.message import (
+    PUBLISH,
+    Bundle,
+    Message,
+    check_filter,
+    check_topic,
+    matches,
+)
 
 OnMessage = Callable[[Message], object]
-Said = tuple[str, bytes, int, bool]
-"""Topic, payload, QoS and retain flag of a publication."""
+TakeBundle = Callable[[int, str, Bundle, list[bytes]], object]
+"""Takes an instant in nanoseconds, a client id, a bundle and its payloads."""
 _new_tuple = tuple.__new__
 
 
@@ -83,16 +91,28 @@ class Bus(Protocol):
         ...
 
 
-def publish_all(connection: Connection, said: Iterable[Said]) -> None:
+def publish_all(connection: Connection, bundle: Bundle, payloads: list[bytes]) -> None:
     """Publishes several messages, exactly as one call of ``publish`` for each does.
 
-    On a `LocalBus` in half the time: a run of a day makes a million.
+    On a `LocalBus` in a third of the time: a run of a day makes a million.
+
+    Args:
+        connection: Of the publisher.
+        bundle: Their topics, QoS and retain flags.
+        payloads: As many; a list that nobody changes afterwards.
     """
     if isinstance(connection, LocalConnection):
-        connection.publish_all(said)
+        connection.bus.send_all(connection, bundle, payloads)
         return
+    said = zip(bundle.topics, payloads, bundle.qos, bundle.retain, strict=True)
     for topic, payload, qos, retain in said:
         connection.publish(topic, payload, qos=qos, retain=retain)
+
+
+_Heard = tuple[tuple[int, str, int, tuple["LocalConnection", ...]], ...]
+"""Number, topic, QoS and listeners of those messages of a bundle that are heard."""
+_ONE_BY_ONE: _Heard = ((-1, "", 0, ()),)
+"""Stands for a bundle whose messages need more than to be handed over."""
 
 
 class LocalConnection:
@@ -146,10 +166,6 @@ class LocalConnection:
         )
         # Half the time of Message(…); a run of a day makes a million.
         bus.send(_new_tuple(Message, facts))
-
-    def publish_all(self, said: Iterable[Said]) -> None:
-        """Publishes several messages of one instant; see `publish_all`."""
-        self.bus.send_all(self, said)
 
     def subscribe(
         self, topic_filter: str, *, qos: int = 0, retain_as_published: bool = False
@@ -209,10 +225,14 @@ class LocalBus:
         self.retained: dict[str, Message] = {}
         self._clients: dict[str, LocalConnection] = {}
         self._observers: list[OnMessage] = []
+        # Of the observers that take bundles; None if one of them does not.
+        self._takers: list[TakeBundle] | None = []
         self._queue: deque[tuple[Message, LocalConnection | None]] = deque()
         self._delivering = False
         # topic -> who hears it at which QoS; emptied when a subscription changes.
         self._routes: dict[str, tuple[tuple[LocalConnection, int], ...]] = {}
+        # bundle -> which of its messages are heard by whom; emptied likewise.
+        self._heard: dict[Bundle, _Heard] = {}
 
     def connect(
         self,
@@ -241,7 +261,7 @@ class LocalBus:
             connection.as_published = earlier.as_published
             connection.queued = earlier.queued
         self._clients[client_id] = connection
-        self._routes.clear()
+        self._forget_routes()
         self._event("connect", client_id)
         if connection.queued:
             waiting, connection.queued = connection.queued, []
@@ -257,16 +277,28 @@ class LocalBus:
         kept = self._clients.get(client_id)
         if kept is not None and not kept.connected:
             del self._clients[client_id]
-            self._routes.clear()
+            self._forget_routes()
 
-    def observe(self, observer: OnMessage) -> None:
+    def observe(
+        self, observer: OnMessage, take_bundle: TakeBundle | None = None
+    ) -> None:
         """Shows every event to ``observer`` as a broker's plugin would see it.
 
         Publications come with the publisher's client id, QoS and retain flag,
         once each and in the order in which the bus took them; so do
         ``connect``, ``disconnect``, ``subscribe``, ``unsubscribe`` and ``will``.
+
+        Args:
+            observer: Called with each event.
+            take_bundle: Called with a bundle of publications instead, where they
+                come in one: for who writes down a million of them. What happened
+                within a bundle besides publications may be shown before it.
         """
         self._observers.append(observer)
+        if take_bundle is None:
+            self._takers = None
+        elif self._takers is not None:
+            self._takers.append(take_bundle)
 
     def send(self, message: Message) -> None:
         """Takes one publication and delivers it."""
@@ -291,56 +323,96 @@ class LocalBus:
         finally:
             self._delivering = False
 
-    def send_all(self, sender: LocalConnection, said: Iterable[Said]) -> None:
-        """Takes publications of one client, as if it made them one by one."""
-        now_ns, client = self.clock.time_ns(), sender.client_id
-        queue = self._queue
-        if self._delivering:
-            queue.extend(
-                (Message(now_ns, topic, payload, qos, retain, client=client), None)
-                for topic, payload, qos, retain in said
-            )
+    def send_all(
+        self, sender: LocalConnection, bundle: Bundle, payloads: list[bytes]
+    ) -> None:
+        """Takes publications of one client, as if it made them one by one.
+
+        Nearly all messages of a long run come by here. What nobody hears is not
+        even made into a message, if the observers agree to that.
+        """
+        heard = self._heard.get(bundle)
+        if heard is None:
+            heard = self._heard[bundle] = self._find_heard(bundle)
+        if heard is _ONE_BY_ONE or self._takers is None or self._delivering:
+            self._send_each(sender, bundle, payloads)
             return
-        # Nearly all messages of a long run come by here, a million in a day. So
-        # this is `_distribute` in short, and a tuple made in half the time.
-        routes_of, observers = self._routes, self._observers
+        if not sender.connected:
+            sender.must_be_connected("publish")
+        now_ns, client, queue = self.clock.time_ns(), sender.client_id, self._queue
+        said = 0
         self._delivering = True
         try:
-            for topic, payload, qos, retain in said:
-                if not sender.connected:  # an answer may have ended it
-                    sender.must_be_connected("publish")
+            for number, topic, qos, listeners in heard:
+                said = number + 1
                 facts = (
                     now_ns,
                     topic,
-                    payload,
+                    payloads[number],
                     qos,
-                    retain,
+                    False,
                     False,
                     client,
                     None,
                     PUBLISH,
                 )
                 message = _new_tuple(Message, facts)
-                routes = routes_of.get(topic)
-                if routes is None or retain:
-                    self._distribute(message)
-                else:
-                    for observer in observers:
-                        observer(message)
-                    for connection, granted in routes:
-                        if (
-                            granted >= qos
-                            and connection.connected
-                            and connection.on_message is not None
-                        ):
-                            connection.on_message(message)
-                        else:
-                            self._hand_over_at(granted, message, connection)
-                # What was answered to this message comes before the next.
-                if queue:
-                    self._deliver_queue()
+                for connection in listeners:
+                    if connection.on_message is not None:
+                        connection.on_message(message)
+                if queue or self._heard.get(bundle) is not heard:
+                    break
+            else:
+                said = len(payloads)
         finally:
             self._delivering = False
+            if said == len(payloads):
+                for take in self._takers:
+                    take(now_ns, client, bundle, payloads)
+            else:
+                messages = bundle.messages(now_ns, client, payloads)
+                for message in islice(messages, said):
+                    for observer in self._observers:
+                        observer(message)
+        if queue:
+            # What was answered to a message comes before the next.
+            self._deliver()
+        if said < len(payloads):
+            self._send_each(sender, bundle, payloads, said)
+
+    def _send_each(
+        self,
+        sender: LocalConnection,
+        bundle: Bundle,
+        payloads: list[bytes],
+        start: int = 0,
+    ) -> None:
+        now_ns, client = self.clock.time_ns(), sender.client_id
+        for message in islice(bundle.messages(now_ns, client, payloads), start, None):
+            # An answer may have ended it; but what it says within an answer it says.
+            if not sender.connected and not self._delivering:
+                sender.must_be_connected("publish")
+            self.send(message)
+
+    def _find_heard(self, bundle: Bundle) -> _Heard:
+        if any(bundle.retain):
+            return _ONE_BY_ONE
+        heard = []
+        for number, (topic, qos) in enumerate(
+            zip(bundle.topics, bundle.qos, strict=True)
+        ):
+            routes = self._routes.get(topic)
+            if routes is None:
+                routes = self._find_routes(topic)
+            if any(granted < qos or not c.connected for c, granted in routes):
+                return _ONE_BY_ONE
+            if routes:
+                heard.append((number, topic, qos, tuple(c for c, _ in routes)))
+        return tuple(heard)
+
+    def _forget_routes(self) -> None:
+        self._routes.clear()
+        self._heard.clear()
 
     def listeners(self, topic: str) -> int:
         """Returns how many clients would hear a message on a topic."""
@@ -356,7 +428,7 @@ class LocalBus:
     ) -> None:
         """Registers a subscription and sends the retained messages it covers."""
         connection.subscriptions[topic_filter] = qos
-        self._routes.clear()
+        self._forget_routes()
         self._event("subscribe", connection.client_id, topic_filter, qos)
         now_ns = self.clock.time_ns()
         for topic, kept in self.retained.items():
@@ -375,7 +447,7 @@ class LocalBus:
         """Forgets a subscription."""
         connection.as_published.discard(topic_filter)
         if connection.subscriptions.pop(topic_filter, None) is not None:
-            self._routes.clear()
+            self._forget_routes()
         self._event("unsubscribe", connection.client_id, topic_filter)
 
     def end(self, connection: LocalConnection) -> None:
@@ -385,7 +457,7 @@ class LocalBus:
             connection.subscriptions = {}
             if self._clients.get(connection.client_id) is connection:
                 del self._clients[connection.client_id]
-        self._routes.clear()
+        self._forget_routes()
         self._event("disconnect", connection.client_id)
         will, connection.will = connection.will, None
         if will is not None:

@@ -17,12 +17,12 @@ import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from playground.bus import Bus, Connection, LocalBus, LocalConnection, Said
+from playground.bus import Bus, Connection, LocalBus, LocalConnection
 from playground.clock import DEFAULT_START_NS, VirtualClock
 from playground.errors import ConnectionFailed, ExitCode, PlaygroundError
-from playground.message import Message
+from playground.message import Bundle, Message
 
 logger = logging.getLogger(__name__)
 
@@ -136,12 +136,15 @@ class LockstepBus(LocalBus):
         if self._turn is None and is_heard:
             self._await(lambda: not self._expected, "the broker")
 
-    def send_all(self, sender: LocalConnection, said: Iterable[Said]) -> None:
+    def send_all(
+        self, sender: LocalConnection, bundle: Bundle, payloads: list[bytes]
+    ) -> None:
         """Sends publications of one client through the broker, one by one."""
-        now_ns, client = self.clock.time_ns(), sender.client_id
-        for topic, payload, qos, retain in said:
+        for message in bundle.messages(
+            self.clock.time_ns(), sender.client_id, payloads
+        ):
             sender.must_be_connected("publish")
-            self.send(Message(now_ns, topic, payload, qos, retain, client=client))
+            self.send(message)
 
     def add_subscription(
         self, connection: LocalConnection, topic_filter: str, qos: int

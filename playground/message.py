@@ -6,7 +6,9 @@ and 5.0 standards (OASIS), section 4.7 "Topic Names and Topic Filters".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 from playground.errors import PlaygroundError
@@ -48,6 +50,56 @@ class Message(NamedTuple):
     properties: str | None = None
     """MQTT 5 properties as JSON, binary values in base64."""
     kind: str = PUBLISH
+
+
+class Bundle:
+    """What messages have in common that one client says together again and again.
+
+    Their payloads are given when they are said. Two bundles are never equal: what is
+    found out about one is remembered by the object.
+
+    Attributes:
+        topics: A topic for each message.
+        qos: QoS of each.
+        retain: Retain flag of each.
+    """
+
+    __slots__ = ("qos", "retain", "topics")
+
+    def __init__(
+        self, topics: Sequence[str], qos: Sequence[int], retain: Sequence[bool]
+    ) -> None:
+        self.topics = tuple(topics)
+        self.qos = tuple(qos)
+        self.retain = tuple(retain)
+
+    def messages(
+        self, time_ns: int, client: str, payloads: Sequence[bytes]
+    ) -> Iterator[Message]:
+        """Returns them with their payloads, published by a client at an instant.
+
+        Raises:
+            ValueError: There are not as many payloads as topics.
+        """
+        if len(payloads) != len(self.topics):
+            raise ValueError(f"{len(payloads)} payloads for {len(self.topics)} topics")
+        # Message(…) for each takes four times as long.
+        columns = zip(
+            repeat(time_ns),
+            self.topics,
+            payloads,
+            self.qos,
+            self.retain,
+            repeat(False),  # noqa: FBT003 - dup
+            repeat(client),
+            repeat(None),
+            repeat(PUBLISH),
+            strict=False,
+        )
+        return map(_new_message, columns)
+
+
+_new_message = partial(tuple.__new__, Message)
 
 
 def check_topic(topic: str) -> str:

@@ -419,18 +419,33 @@ class Signals(Mapping[str, Signal]):
             first.is_plain for first in firsts
         ):
             return encode
-        names = [first.name for first in firsts]
-        pattern = b" ".join([b"%.10g"] * len(names))
-        take = operator.itemgetter(*names)
+        write = self.writer_of([first.name for first in firsts])
+        take = operator.itemgetter(*[first.name for first in firsts])
+        return lambda values, time_ns: write(take(values))
 
-        def encode_numbers(values: Mapping[str, float], time_ns: int) -> list[bytes]:
+    def writer_of(
+        self, names: Sequence[str]
+    ) -> Callable[[tuple[float, ...]], list[bytes]]:
+        """Returns `Signal.encode` for several values at once, one of each signal."""
+        encoders = [self._signals[name].encoder() for name in names]
+
+        def each(values: tuple[float, ...]) -> list[bytes]:
+            return [
+                encode(value) for encode, value in zip(encoders, values, strict=True)
+            ]
+
+        if not all(self._signals[name].is_plain for name in names):
+            return each
+        count, pattern = len(names), b" ".join([b"%.10g"] * len(names))
+
+        def together(values: tuple[float, ...]) -> list[bytes]:
             # One formatting for all of them takes half the time.
-            text: bytes = pattern % take(values)
-            if text.count(b".") == len(names) and b"e" not in text:
+            text: bytes = pattern % values
+            if text.count(b".") == count and b"e" not in text:
                 return text.split(b" ")
-            return encode(values, time_ns)
+            return each(values)
 
-        return encode_numbers
+        return together
 
     def publications_every(self, period_s: float) -> tuple[Publication, ...]:
         """Returns the declared publications and one for each topic left over.

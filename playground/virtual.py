@@ -255,7 +255,12 @@ class VirtualPlant(_Handled):
         self.name = name
         self.folder = folder
         messages: list[Message] = []
-        self.bus.observe(messages.append)
+        self.bus.observe(
+            messages.append,
+            lambda now, who, bundle, said: messages.extend(
+                bundle.messages(now, who, said)
+            ),
+        )
         self.history = History(
             messages, plant.signals, start_ns=clock.start_ns, end_ns=clock.time_ns
         )

@@ -1,11 +1,19 @@
 """What is special about the bus in memory; the rules all buses share are in
 test_bus_conformance.py."""
 
+import contextlib
+
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from playground.bus import LocalBus, Will, publish_all
 from playground.clock import VirtualClock
 from playground.errors import PlaygroundError
+from playground.message import Bundle
+from playground.recording.columns import to_messages
+from playground.recording.ledger import Ledger
 
 
 class Ear:
@@ -173,31 +181,71 @@ def test_a_session_may_be_forgotten_while_its_client_is_away(bus):
     assert [payload for _, payload, _, _ in ear.heard] == [b"1"]
 
 
-def hears_and_answers(publish):
-    """Returns what is seen of four messages where two are answered in between."""
+SAID = st.tuples(
+    st.sampled_from("abc"),
+    st.sampled_from([0, 0, 0, 1, 2]),
+    st.sampled_from([False] * 9 + [True]),
+)
+
+
+def one_by_one(connection, bundle, payloads):
+    said = zip(bundle.topics, payloads, bundle.qos, bundle.retain, strict=True)
+    for topic, payload, qos, retain in said:
+        connection.publish(topic, payload, qos=qos, retain=retain)
+
+
+def log_of(publish, bundles, answers, *, heard, granted, several):
+    """Returns what is recorded and heard of bundles, some of which are answered."""
     bus = LocalBus(VirtualClock())
-    seen, ear = [], Ear()
-    bus.observe(lambda m: seen.append((m.client, *m[1:6])))
-    bus.connect("ear", ear).subscribe("#", qos=1)
+    log, ear, seen = Ledger(), Ear(), []
+    bus.observe(log.append, log.extend)
+    if several:
+        bus.observe(lambda m: seen.append((m.client, *m[1:6])))
+    bus.connect("ear", ear).subscribe(heard, qos=granted)
 
     def answer(message):
-        if message.topic in "ac":
-            echo.publish(f"echo/{message.topic}", message.payload, qos=1)
+        does = answers.pop(0) if answers else None
+        if does == "answer":
+            publish(echo, Bundle(["x", "a"], [1, 0], [False, False]), [b"x", b"y"])
+        elif does == "subscribe":
+            late.subscribe("b")
+        elif does == "leave":
+            ear_of_c.disconnect()
+        elif does == "fail":
+            raise ValueError(message.topic)
 
     echo = bus.connect("echo", answer)
-    echo.subscribe("+")
+    echo.subscribe("a", qos=granted)
+    late_ear = Ear()
+    late, ear_of_c = bus.connect("late", late_ear), bus.connect("c", Ear())
+    ear_of_c.subscribe("c")
     voice = bus.connect("voice")
-    publish(voice, [("a", b"1", 0, False), ("b", b"2", 2, True)])
-    publish(voice, [("c", b"3", 1, False), ("b", b"", 0, True), ("d", b"4", 2, False)])
-    return seen, ear.heard, bus.retained
+    for said in bundles:
+        bundle = Bundle(*zip(*said, strict=True))
+        for _ in range(2):  # what is found out about a bundle is remembered
+            payloads = [b"%d" % number for number in range(len(said))]
+            with contextlib.suppress(ValueError):
+                publish(voice, bundle, payloads)
+    return list(to_messages(pa.table(log.to_batch(3)))), ear.heard, late_ear.heard, seen
 
 
-def test_several_messages_at_once_are_those_messages_one_by_one():
-    def one_by_one(connection, said):
-        for topic, payload, qos, retain in said:
-            connection.publish(topic, payload, qos=qos, retain=retain)
-
-    assert hears_and_answers(publish_all) == hears_and_answers(one_by_one)
+@settings(max_examples=150, deadline=None)
+@given(
+    bundles=st.lists(st.lists(SAID, min_size=1, max_size=5), min_size=1, max_size=3),
+    answers=st.lists(
+        st.sampled_from([None, "answer", "subscribe", "leave", "fail"]), max_size=6
+    ),
+    heard=st.sampled_from(["#", "b", "nothing"]),
+    granted=st.sampled_from([0, 2]),
+    several=st.booleans(),
+)
+def test_several_messages_at_once_are_those_messages_one_by_one(
+    bundles, answers, heard, granted, several
+):
+    other = {"heard": heard, "granted": granted, "several": several}
+    assert log_of(publish_all, bundles, [*answers], **other) == log_of(
+        one_by_one, bundles, [*answers], **other
+    )
 
 
 def test_who_is_cut_off_by_an_answer_says_no_more_of_several(bus):
@@ -209,15 +257,16 @@ def test_who_is_cut_off_by_an_answer_says_no_more_of_several(bus):
     bus.connect("rival", take_over).subscribe("a")
     voice = bus.connect("voice")
     with pytest.raises(PlaygroundError, match="not connected"):
-        publish_all(voice, [("a", b"1", 0, False), ("b", b"2", 0, False)])
+        publish_all(voice, Bundle("ab", [0, 0], [False, False]), [b"1", b"2"])
     assert [topic for topic, *_ in ear.heard] == ["a"]
 
 
 def test_several_messages_said_within_a_delivery_wait_for_their_turn(bus):
     ear = Ear()
+    both = Bundle("xy", [0, 0], [False, False])
     answering = bus.connect(
         "answering",
-        lambda m: publish_all(answering, [("x", b"", 0, False), ("y", b"", 0, False)]),
+        lambda m: publish_all(answering, both, [b"", b""]),
     )
     answering.subscribe("a")
     bus.connect("ear", ear).subscribe("#")

@@ -6,16 +6,19 @@ a command when it changes, as a human at a dashboard would.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from playground.bus import Bus, Said, publish_all
+from playground.bus import Bus, publish_all
 from playground.clock import Phase, VirtualClock
 from playground.controllers import Controller
-from playground.message import Message
+from playground.message import Bundle, Message
 from playground.signals import Signals
 
-_Command = tuple[str, Callable[[float], float], Callable[[float], bytes]]
-"""Topic, clip and encoder of a command."""
+_Way = tuple[
+    list[tuple[float, float]], Callable[[tuple[float, ...]], list[bytes]], Bundle
+]
+"""How commands are said: their ranges, their encoder, topics and flags."""
 
 
 class ControlLoop:
@@ -47,16 +50,14 @@ class ControlLoop:
         self.clock = clock
         self.values: dict[str, float] = {}
         self._sent: dict[str, bytes] = {}
+        self._ways: dict[tuple[str, ...], _Way] = {}
         self._measures = frozenset(signals.need(n).name for n in controller.measures)
-        self._commands: dict[str, _Command] = {
-            signal.name: (signal.topic, signal.clip, signal.encoder())
-            for signal in map(signals.need, controller.commands)
-        }
         self._plain = {
             topic: signal.name
             for topic, signal in signals.plain.items()
             if signal.name in self._measures
         }
+        self._way(tuple(controller.commands))  # an unknown one is told now
         controller.reset(seed=seed)
         self.connection = bus.connect(client_id, self._on_message)
         for topic in dict.fromkeys(signals[n].topic for n in controller.measures):
@@ -82,23 +83,38 @@ class ControlLoop:
     def _decide(self) -> None:
         if len(self.values) < len(self._measures):
             return
-        said: list[Said] = []
+        told = self.controller.step(self.clock.now, self.values)
+        names = tuple(told)
+        ranges, encode, bundle = self._ways.get(names) or self._way(names)
+        payloads = encode(
+            tuple(
+                [
+                    low if value < low else high if value > high else value
+                    for value, (low, high) in zip(told.values(), ranges, strict=True)
+                ]
+            )
+        )
         sent = self._sent
-        for name, value in self.controller.step(self.clock.now, self.values).items():
-            command = self._commands.get(name)
-            if command is None:
-                command = self._command(name)
-            topic, clip, encode = command
-            payload = encode(clip(value))
-            if sent.get(name) != payload:
-                sent[name] = payload
-                said.append((topic, payload, 0, False))
-        if said:
-            publish_all(self.connection, said)
+        changed = [
+            number
+            for number, name in enumerate(names)
+            if sent.get(name) != payloads[number]
+        ]
+        if len(changed) < len(names):
+            names = tuple([names[number] for number in changed])
+            payloads = [payloads[number] for number in changed]
+            bundle = (self._ways.get(names) or self._way(names))[2]
+        if changed:
+            sent.update(zip(names, payloads, strict=True))
+            publish_all(self.connection, bundle, payloads)
 
-    def _command(self, name: str) -> _Command:
-        """Returns how to say a command that the controller did not declare."""
-        signal = self.signals.need(name)
-        command = (signal.topic, signal.clip, signal.encoder())
-        self._commands[name] = command
-        return command
+    def _way(self, names: tuple[str, ...]) -> _Way:
+        """Finds out how commands are said that are given at the same instant."""
+        signals = [self.signals.need(name) for name in names]
+        none, never = [0] * len(names), [False] * len(names)
+        way = self._ways[names] = (
+            [signal.range or (-math.inf, math.inf) for signal in signals],
+            self.signals.writer_of([signal.name for signal in signals]),
+            Bundle([signal.topic for signal in signals], none, never),
+        )
+        return way

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from playground.bus import Bus, publish_all
 from playground.clock import Phase, VirtualClock
-from playground.message import Message
+from playground.message import Bundle, Message
 from playground.plants import Plant
 from playground.signals import Publication
 
@@ -83,14 +83,15 @@ class Device:
     def _publisher(self, publications: Sequence[Publication]) -> Callable[[], None]:
         """Returns what says publications that are due at the same instants."""
         encode = self.plant.signals.encoder_of_all(publications)
-        topics = [publication.topic for publication in publications]
-        qos = [publication.qos for publication in publications]
-        retain = [publication.retain for publication in publications]
+        bundle = Bundle(
+            [publication.topic for publication in publications],
+            [publication.qos for publication in publications],
+            [publication.retain for publication in publications],
+        )
         clock, connection = self.clock, self.connection
 
         def publish() -> None:
-            payloads = encode(self.outputs, clock.time_ns())
-            publish_all(connection, zip(topics, payloads, qos, retain, strict=True))
+            publish_all(connection, bundle, encode(self.outputs, clock.time_ns()))
 
         return publish
 

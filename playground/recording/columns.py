@@ -112,14 +112,23 @@ def byte_strings(
     return pa.Array.from_buffers(kind, count, [mask, pa.py_buffer(bounds), data])
 
 
-def names(strings: Sequence[str | None]) -> pa.DictionaryArray:
-    """Returns a dictionary-encoded array of strings."""
+def names(
+    strings: Sequence[str | None], which: npt.NDArray[np.intp] | None = None
+) -> pa.DictionaryArray:
+    """Returns a dictionary-encoded array of strings.
+
+    Args:
+        strings: The rows; or the names that they are chosen from.
+        which: Place of each row in ``strings``.
+    """
     numbered = {name: code for code, name in enumerate(dict.fromkeys(strings))}
     if len(numbered) == 1:
         indices = np.zeros(len(strings), np.int32)
     else:
         codes = map(numbered.__getitem__, strings)
         indices = np.fromiter(codes, np.int32, len(strings))
+    if which is not None:
+        indices = indices[which]
     spelled = [(name or "").encode() for name in numbered]
     mask = None
     if None in numbered:

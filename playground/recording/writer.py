@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from playground.errors import PlaygroundError
@@ -21,6 +22,7 @@ from playground.recording.journal import (
     journal_of,
     sync_directory,
 )
+from playground.recording.ledger import Ledger
 from playground.recording.reader import Recording
 from playground.recording.recovery import (
     RecoverReport,
@@ -249,6 +251,25 @@ class RecordingWriter:
                 begin = first + start
                 self._write(part, range(begin, begin + len(part)))
 
+    def take(self, ledger: Ledger) -> None:
+        """Records what a ledger has gathered; without a journal only.
+
+        Raises:
+            PlaygroundError: The recording is closed, or something in it cannot be
+                told in a recording.
+        """
+        with self._lock:
+            if self._journal is not None or self._ended:
+                raise PlaygroundError(
+                    f"{self.path} takes messages one by one, or is closed.",
+                    "open a RecordingWriter(…, journal=False)",
+                )
+            self._hand_over()
+            batch = self._columns(lambda: ledger.to_batch(self._seq))
+            self._seq += batch.num_rows
+            self.count += batch.num_rows
+            self._put(batch)
+
     def _buffer(self, message: Message) -> int:
         seq = self._seq
         self._pending.append(message)
@@ -265,14 +286,19 @@ class RecordingWriter:
             self._pending, self._pending_seqs = [], []
 
     def _write(self, messages: Sequence[Message], seqs: Sequence[int]) -> None:
-        assert self._seal is not None
+        self._put(self._columns(lambda: to_batch(messages, seqs)))
+
+    def _columns(self, make: Callable[[], pa.RecordBatch]) -> pa.RecordBatch:
         try:
-            batch = to_batch(messages, seqs)
+            return make()
         except (ValueError, OverflowError) as error:
             raise PlaygroundError(
                 f"A message cannot be recorded: {error}.",
                 "look at the kinds, topics, times and QoS that were recorded last",
             ) from error
+
+    def _put(self, batch: pa.RecordBatch) -> None:
+        assert self._seal is not None
         self._closed_bytes += size_of(batch)
         self._seal.write(batch)
 

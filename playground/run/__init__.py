@@ -8,6 +8,7 @@ no order of a set, so equal scenarios give equal SHA-256.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import secrets
@@ -19,7 +20,6 @@ from pathlib import Path
 
 from playground import __version__
 from playground.errors import PlaygroundError
-from playground.message import Message
 from playground.plants.departures import Departures
 from playground.recording import Recording, RecordingWriter
 from playground.run.guest import told
@@ -220,17 +220,6 @@ def _doubts(which: str, course: Course, setup: Setup) -> tuple[str, ...]:
     return () if doubt is None else (which + doubt,)
 
 
-class _ToldWriter(RecordingWriter):
-    """Tells how far the run is, as its log comes in."""
-
-    progress: Callable[[float], object] | None = None
-
-    def extend(self, messages: Sequence[Message]) -> None:
-        super().extend(messages)
-        if messages and self.progress is not None:
-            self.progress(messages[-1].time_ns)
-
-
 def _record(
     setup: Setup, path: Path, venue: Venue, progress: Progress | None
 ) -> tuple[Recording, Course]:
@@ -243,12 +232,14 @@ def _record(
         "session": "simulated",
         "transport": venue.transport,
     }
-    with _ToldWriter(path, metadata=metadata, journal=False) as writer:
-        if progress is not None:
-            writer.progress = lambda time_ns: progress(
-                setup.scenario.name, (time_ns - setup.start_ns) / 1e9 / setup.duration_s
-            )
-        course = simulate(setup, writer, venue=venue)
+    name = setup.scenario.name
+    with RecordingWriter(path, metadata=metadata, journal=False) as writer:
+        course = simulate(
+            setup,
+            writer,
+            venue=venue,
+            progress=progress and functools.partial(progress, name),
+        )
     if course.accounts:
         (path.parent / PROGRAMS).write_text(told(course.accounts), encoding="utf-8")
     return Recording.open(path), course

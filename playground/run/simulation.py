@@ -6,8 +6,7 @@ import contextlib
 import gc
 import hashlib
 import math
-import operator
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,34 +20,16 @@ from playground.errors import PlaygroundError
 from playground.faults import Fault
 from playground.faults.bus import FaultyBus
 from playground.link import LinkedBus
-from playground.message import Message
 from playground.plants.departures import Departures, Enclosed
 from playground.plants.device import Device
 from playground.recording import Recording, RecordingWriter
+from playground.recording.ledger import Ledger
 from playground.run.events import Events
 from playground.run.guest import Account, Guest, limits
 from playground.run.venue import Venue, lateness_of, meeting
 from playground.scenario import Disturbance, Replayed, Setup
 
-_RECORDED = frozenset({"publish", "will"})
-_kind_of = operator.attrgetter("kind")
 LOCAL = Venue()
-
-
-class _Log:
-    """Takes what the bus shows and hands publications and wills to the writer."""
-
-    def __init__(self, writer: RecordingWriter) -> None:
-        self._writer = writer
-        self.taken: list[Message] = []
-        self.observe = self.taken.append
-
-    def flush(self) -> None:
-        taken = self.taken
-        if not _RECORDED.issuperset(map(_kind_of, taken)):
-            taken = [message for message in taken if message.kind in _RECORDED]
-        self._writer.extend(taken)
-        self.taken.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +58,7 @@ def simulate(
     writer: RecordingWriter,
     *,
     venue: Venue = LOCAL,
+    progress: Callable[[float], object] | None = None,
 ) -> Course:
     """Lets the parts meet until the run is over; all they publish is written.
 
@@ -84,6 +66,7 @@ def simulate(
         setup: The parts.
         writer: Takes the log.
         venue: Where they meet; by default in memory.
+        progress: Is told now and then which share of it has passed, 0 to 1.
 
     Returns:
         What happened on the way.
@@ -98,12 +81,18 @@ def simulate(
             "they are ordinary processes, and read the wall clock.",
             "leave --speed out, or use the transport local or lockstep",
         )
-    log = _Log(writer)
+    log = Ledger()
+
+    def put_away() -> None:
+        writer.take(log)
+        if progress is not None:
+            progress(clock.now / setup.duration_s)
+
     with (
-        meeting(venue, setup.start_ns) as (clock, bus, observe, finish),
+        meeting(venue, setup.start_ns) as (clock, bus, write_down, finish),
         contextlib.ExitStack() as hosted,
     ):
-        observe(log.observe)
+        write_down(log)
         faulty = None
         within: Bus = bus
         if any(isinstance(event.action, Fault) for event in setup.events):
@@ -141,12 +130,12 @@ def simulate(
         if enclosed is not None and setup.warm_up_s:
             clock.process(_judge_from(enclosed, clock, setup.warm_up_s))
         # A million messages are not kept in memory until the end.
-        clock.every(600.0, log.flush, phase=Phase.OBSERVER)
+        clock.every(600.0, put_away, phase=Phase.OBSERVER)
         with _rare_collections():
             clock.run(until=setup.duration_s)
         hosted.close()
         finish()
-        log.flush()
+        put_away()
         accounts = tuple(guest.account() for guest in guests)
         told = () if isinstance(bus, LocalBus) else limits(setup.programs, setup)
         return Course(

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from playground.bus import Bus, LocalBus, OnMessage
+from playground.bus import Bus, LocalBus
 from playground.clock import RealtimeClock, VirtualClock
 from playground.errors import PlaygroundError, closest
+from playground.recording.ledger import Ledger
 
 TRANSPORTS = ("local", "lockstep", "realtime")
 
@@ -72,10 +73,8 @@ class Venue:
 @contextlib.contextmanager
 def meeting(
     venue: Venue, start_ns: int
-) -> Iterator[
-    tuple[VirtualClock, Bus, Callable[[OnMessage], None], Callable[[], None]]
-]:
-    """Opens clock and bus, and says how to observe the bus and how to end.
+) -> Iterator[tuple[VirtualClock, Bus, Callable[[Ledger], None], Callable[[], None]]]:
+    """Opens clock and bus, and says how to write down what is said and how to end.
 
     Args:
         venue: Where.
@@ -85,7 +84,7 @@ def meeting(
         # Without the modules of the brokers, which take a quarter of a second.
         clock = VirtualClock(start_ns)
         bus = LocalBus(clock)
-        yield clock, bus, bus.observe, lambda: None
+        yield clock, bus, lambda log: bus.observe(log.append, log.extend), lambda: None
         return
     from playground import transport
 
@@ -99,7 +98,8 @@ def meeting(
     else:
         place = transport.realtime(start_ns, url=venue.broker, speed=venue.speed)
     with place as opened:
-        yield opened.clock, opened.bus, opened.observe, opened.finish
+        watch = opened.observe
+        yield opened.clock, opened.bus, lambda log: watch(log.append), opened.finish
 
 
 def lateness_of(clock: VirtualClock) -> Mapping[str, float] | None:
