@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from playground.learn import boosting, network, student
+from playground.learn import boosting, grey_box, network, student
 from playground.learn.candidates import (
     BOOSTING,
     FILTER_BANK,
@@ -11,6 +11,7 @@ from playground.learn.candidates import (
     HISTORY,
     NETWORK,
     RESERVOIR,
+    STATE_SPACE,
     Candidate,
     cost,
     geometric_mean,
@@ -24,9 +25,19 @@ from playground.learn.intervals import calibrated
 from playground.learn.selection import selected
 from playground.plants.learned.bank import GIVEN, Bank
 from playground.plants.learned.combination import Combination
+from playground.plants.learned.families import FAMILIES
 from playground.plants.learned.network import Network
-from playground.plants.learned.plant import FAMILIES
 
+COMPARTMENTS = {
+    "inputs": ["other", "other"],
+    "outputs": ["temperature", "temperature"],
+    "u_scale": [0.25, 0.25],
+    "u_offset": [0.75, 0.75],
+    "y_scale": [1.0, 1.0],
+    "y_offset": [0.0, 0.0],
+    "signs": [[0, 0], [0, 0]],
+    "hidden": False,
+}
 SMALL = {
     "arx": {"na": 2, "nb": 2, "ridge": 1e-6},
     "fourier": {**FOURIER, "cosines": 40},
@@ -48,6 +59,13 @@ SMALL = {
         "examples": 1000,
     },
     "network": {**NETWORK, "hidden": 4, "batch": 16, "filters": [5], "memory": 1},
+    "state space": {**STATE_SPACE, "order": 3, "horizon": 5},
+    "grey box": COMPARTMENTS,
+    "hybrid": {
+        "base": COMPARTMENTS,
+        "learned": {"family": "arx", "na": 2, "nb": 2, "ridge": 1e-4},
+        "way": "residual",
+    },
 }
 
 
@@ -57,6 +75,7 @@ def _short_training(monkeypatch):
         network.Stage(horizon=h, rounds=r, rate=3e-3) for h, r in ((5, 40), (20, 20))
     )
     monkeypatch.setattr(network, "STAGES", stages)
+    monkeypatch.setattr(grey_box, "STAGES", ((20, 3), (60, 4)))
 
 
 def made_segments(rows=(260, 200, 150), seed=0):
@@ -95,8 +114,10 @@ def test_a_family_learns_and_runs_free_better_than_the_mean(family):
 
 @pytest.mark.parametrize("family", list(SMALL))
 def test_a_family_learns_the_same_for_the_same_seed(family):
-    folds = folds_of(made_segments())
-    first, second = (tried(family, SMALL[family], folds, **LIMITS) for _ in range(2))
+    first, second = (
+        tried(family, SMALL[family], folds_of(made_segments()), **LIMITS)
+        for _ in range(2)
+    )
     for name, array in first.parameters.items():
         np.testing.assert_array_equal(array, second.parameters[name])
 
@@ -250,7 +271,7 @@ def test_blocks_of_different_length_run_side_by_side_as_they_would_alone():
 def test_a_larger_budget_tries_all_that_a_smaller_one_does():
     before = []
     for budget in (0.01, 1.0, 10.0, 60.0, 600.0):
-        ladder = worth_trying(rows=20_000, budget_s=budget)
+        ladder = worth_trying(rows=20_000, budget_s=budget, columns=COMPARTMENTS)
         assert ladder[: len(before)] == before
         spent = sum(cost(f, s, 20_000) for f, s in ladder)
         assert len(ladder) == 1 or spent <= 2 * budget

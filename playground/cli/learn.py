@@ -31,6 +31,12 @@ def command(
     budget: Annotated[
         str, typer.Option(help="About how long learning may take on two cores.")
     ] = "2min",
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Physical plant, or a plant file of one, that knows a part of it."
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model of that name.")
@@ -56,6 +62,14 @@ def command(
 
     check_target(output, overwrite=overwrite)
     known = load_signals(signals)
+    base: dict[str, dict[str, Any]] | None = None
+    if on.endswith((".yaml", ".yml")):
+        from playground.estimate import read_plant_file
+
+        name, parameters = read_plant_file(on)
+        base = {name: parameters}
+    elif on:
+        base = {on: {}}
     opened = [Recording.open(path) for path in recordings]
     model = learn(
         opened,
@@ -63,6 +77,7 @@ def command(
         period_s=seconds(period),
         holdout=holdout,
         budget_s=seconds(budget),
+        base=base,
         seed=seed,
         progress=_progress if sys.stderr.isatty() else None,
         report=print_findings,

@@ -16,10 +16,21 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from playground.learn import arx, boosting, filter_bank, fourier, network, reservoir
+from playground.learn import (
+    arx,
+    boosting,
+    filter_bank,
+    fourier,
+    grey_box,
+    hybrid,
+    network,
+    reservoir,
+    state_space,
+)
 from playground.learn.dataset import Segment
 from playground.learn.folds import blocks_free_run, later_starts
-from playground.plants.learned.plant import FAMILIES
+from playground.plants.learned.families import FAMILIES
+from playground.plants.learned.grey_box import places
 
 Array = npt.NDArray[np.float64]
 Settings = Mapping[str, Any]
@@ -86,7 +97,12 @@ TRAINERS: dict[str, Callable[..., Fits]] = {
         folds, settings, seed=seed
     ),
     "filter bank": _copies(filter_bank.trained),
+    "grey box": lambda folds, settings, seed: grey_box.trained(folds, settings),
+    "hybrid": lambda folds, settings, seed: hybrid.trained(
+        folds, settings, seed=seed, trainers=TRAINERS, families=FAMILIES
+    ),
     "network": _copies(network.trained),
+    "state space": lambda folds, settings, seed: state_space.trained(folds, settings),
 }
 
 
@@ -186,7 +202,25 @@ FOURIER = {
     "noise": 0.03,
     "ridge": 1e-4,
 }
-
+STATE_SPACE = {"order": 4, "horizon": 10, "given": HISTORY, "ridge": 1e-4}
+ON_A_BASE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    # What is learned on a base: its way, and the learned part.
+    "on a plant": (
+        ("inputs", {"family": "arx", "na": 2, "nb": 2, "ridge": 1e-4}),
+        ("residual", {"family": "arx", "na": 2, "nb": 2, "ridge": 1e-3}),
+        ("inputs", {"family": "reservoir", **RESERVOIR, "gain": 1.0, "ridge": 1e-1}),
+    ),
+    "on compartments": (
+        ("inputs", {"family": "arx", "na": 4, "nb": 4, "ridge": 1e-4}),
+        ("inputs", {"family": "reservoir", **RESERVOIR, "gain": 1.0, "ridge": 1e-1}),
+    ),
+    "on hidden masses": (
+        ("inputs", {"family": "arx", "na": 4, "nb": 4, "ridge": 1e-4}),
+        ("inputs", {"family": "reservoir", **RESERVOIR, "gain": 1.0, "ridge": 1e-1}),
+    ),
+}
+PLANT_COST = 5e-4
+"""Seconds for which a physical plant is stepped, per row of training data."""
 
 ARX_ORDERS = (
     (2, 2, 1e-5),
@@ -228,6 +262,12 @@ CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "filter bank": ({}, {"decay": 3.0, "hidden": 16}, {"decay": 10.0}),
     "boosting": ({},),
+    "state space": (
+        {},
+        {"order": 2},
+        {"order": 6},
+        {"order": 8, "horizon": 15},
+    ),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "reservoir": RESERVOIR,
@@ -235,14 +275,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "network": NETWORK,
     "filter bank": FILTER_BANK,
     "boosting": BOOSTING,
+    "state space": STATE_SPACE,
 }
 ROUNDS = (
     # Which settings of a family are tried in which round; the first round is
     # short enough for a demonstration, the last is for a long coffee.
-    {"arx": 4, "reservoir": 1, "fourier": 1},
-    {"arx": 6, "reservoir": 3, "fourier": 2, "network": 1},
+    {"arx": 4, "reservoir": 1, "fourier": 1, "state space": 2, "on a plant": 3},
+    {"arx": 6, "reservoir": 3, "fourier": 2, "on compartments": 3, "network": 1},
     {"reservoir": 5, "fourier": 4, "network": 2, "filter bank": 1, "boosting": 1},
-    {"arx": 10, "reservoir": 8, "fourier": 6, "network": 3, "filter bank": 2},
+    {"arx": 10, "state space": 4, "on hidden masses": 3, "reservoir": 8, "fourier": 6}
+    | {"network": 3, "filter bank": 2},
     {"network": 5, "filter bank": 3, "boosting": 2},
 )
 
@@ -254,6 +296,19 @@ PASSES = 16
 def rounds_for(rows: int) -> int:
     """Returns how many updates the filter bank needs."""
     return int(np.clip(PASSES * rows / FILTER_BANK["batch"], 600, 4000))
+
+
+def grey_box_cost(settings: Mapping[str, Any], rows: int) -> float:
+    """Estimates the seconds that a fit of compartments takes; see `cost`."""
+    acts = len(places(settings["inputs"], "other"))
+    warm = len(places(settings["outputs"], "temperature"))
+    lagging = len(settings["outputs"]) - warm
+    g, inlets = 1 + acts + lagging, len(settings["inputs"]) - acts
+    masses = warm if settings["hidden"] else 0
+    each = g * (warm + masses + inlets + 1)
+    unknowns = warm * each + masses * (warm + masses + inlets + g)
+    products = 1 + acts + inlets + acts * (acts + 1) / 2 + acts * inlets
+    return 0.5 + 0.08 * unknowns + (4e-6 * products * rows if lagging else 0.0)
 
 
 def cost(family: str, settings: Settings, rows: int) -> float:
@@ -268,6 +323,17 @@ def cost(family: str, settings: Settings, rows: int) -> float:
         return 0.4 + rows * 3e-5
     if family == "fourier":
         return 0.3 + rows * 4e-5
+    if family == "state space":
+        return 0.2 + rows * 3e-5
+    if family == "grey box":
+        return grey_box_cost(settings, rows)
+    if family == "hybrid":
+        learned = settings["learned"]
+        more = cost(learned["family"], learned, rows) + 0.5
+        if "plant" in settings["base"]:
+            return more + PLANT_COST * rows
+        # The compartments below were fitted as a candidate of their own just before.
+        return more
     if family == "network":
         return 20.0 if settings["memory"] else 15.0
     if family == "filter bank":
@@ -275,25 +341,30 @@ def cost(family: str, settings: Settings, rows: int) -> float:
     return 15.0 + 1.2e-3 * rows
 
 
-def worth_trying(*, rows: int, budget_s: float) -> list[tuple[str, dict[str, Any]]]:
+def worth_trying(
+    *,
+    rows: int,
+    budget_s: float,
+    columns: Mapping[str, Any] | None = None,
+    plant: Mapping[str, Any] | None = None,
+) -> list[tuple[str, dict[str, Any]]]:
     """Returns the families and settings that a budget allows.
 
     Args:
         rows: Of training data.
         budget_s: Seconds on two cores. The first of ARX is tried in any case.
+        columns: What the columns are, for compartments (`grey_box.described`);
+            without it none are tried.
+        plant: A physical plant to be made better (`base.standing_below`).
     """
     ladder: list[tuple[str, dict[str, Any]]] = []
     for turn in ROUNDS:
         for family, count in turn.items():
-            if family == "arx":
-                names = ("na", "nb", "ridge")
-                mine = [dict(zip(names, o, strict=True)) for o in ARX_ORDERS[:count]]
+            if family.startswith("on "):
+                mine = _hybrids(family, columns, plant)[:count]
             else:
-                changes = CHANGES[family][:count]
-                mine = [{**DEFAULTS[family], **change} for change in changes]
-                if family == "filter bank":
-                    mine = [{**s, "rounds": rounds_for(rows)} for s in mine]
-            ladder += [(family, s) for s in mine if (family, s) not in ladder]
+                mine = [(family, s) for s in _settings(family, count, rows)]
+            ladder += [one for one in mine if one not in ladder]
     allowed: list[tuple[str, dict[str, Any]]] = []
     left = 2 * budget_s
     for family, settings in ladder:
@@ -302,3 +373,64 @@ def worth_trying(*, rows: int, budget_s: float) -> list[tuple[str, dict[str, Any
             break
         allowed.append((family, settings))
     return allowed
+
+
+def _settings(family: str, count: int, rows: int) -> list[dict[str, Any]]:
+    """Returns the first settings of a family."""
+    if family == "arx":
+        names = ("na", "nb", "ridge")
+        return [dict(zip(names, o, strict=True)) for o in ARX_ORDERS[:count]]
+    mine = [{**DEFAULTS[family], **change} for change in CHANGES[family][:count]]
+    if family == "filter bank":
+        mine = [{**s, "rounds": rounds_for(rows)} for s in mine]
+    return mine
+
+
+def _hybrids(
+    kind: str, columns: Mapping[str, Any] | None, plant: Mapping[str, Any] | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Returns compartments and what is learned on them, or on a plant."""
+    below = plant
+    found: list[tuple[str, dict[str, Any]]] = []
+    if kind != "on a plant":
+        if columns is None:
+            return []
+        below = {**columns, "hidden": kind == "on hidden masses"}
+        found.append(("grey box", dict(below)))
+    if below is None:
+        return []
+    return found + [
+        ("hybrid", {"base": dict(below), "learned": learned, "way": way})
+        for way, learned in ON_A_BASE[kind]
+    ]
+
+
+def bundles(
+    ladder: Sequence[tuple[str, Mapping[str, Any]]],
+) -> list[list[tuple[str, Mapping[str, Any]]]]:
+    """Puts candidates together that one process should try, one after another.
+
+    Hybrids on compartments follow these: `grey_box.trained` keeps its last fit.
+    """
+    found: list[list[tuple[str, Mapping[str, Any]]]] = []
+    for family, settings in ladder:
+        if family == "hybrid" and "plant" not in settings["base"] and found:
+            found[-1].append((family, settings))
+        else:
+            found.append([(family, settings)])
+    return found
+
+
+def tried_together(
+    bundle: Sequence[tuple[str, Mapping[str, Any]]],
+    folds: Sequence[Sequence[Segment]],
+    *,
+    low: Array,
+    high: Array,
+    seed: int = 0,
+) -> list[Candidate]:
+    """Tries the candidates of a bundle; see `tried`."""
+    return [
+        tried(family, settings, folds, low=low, high=high, seed=seed)
+        for family, settings in bundle
+    ]

@@ -16,8 +16,9 @@ from playground.errors import NotEnoughData, PlaygroundError
 from playground.learn.candidates import (
     HISTORY,
     Candidate,
+    bundles,
     cost,
-    tried,
+    tried_together,
     worth_trying,
 )
 from playground.learn.card import measured
@@ -35,11 +36,13 @@ from playground.learn.envelope import measured as envelope_of
 from playground.learn.examination import Finding, examined_rows, examined_series
 from playground.learn.folds import folds_of, later_starts
 from playground.learn.free_run import judge
+from playground.learn.grey_box import described
 from playground.learn.intervals import calibrated
 from playground.learn.selection import Selection, selected
 from playground.learn.student import taught
 from playground.model import Model
 from playground.plants.learned import LearnedPlant
+from playground.plants.learned.base import standing_below
 from playground.plants.learned.simulator import Scaling
 from playground.recording import Recording
 from playground.signals import Signals
@@ -71,6 +74,7 @@ def learn(
     jobs: int | None = None,
     aggregate: Aggregate = "mean",
     max_age_s: Mapping[str, float] | None = None,
+    base: str | Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress | None = None,
     report: Callable[[list[Finding]], None] | None = None,
 ) -> Model:
@@ -89,6 +93,10 @@ def learn(
         jobs: Processes; as many as there are cores if None.
         aggregate: How several measurements within a step become one.
         max_age_s: See `playground.learn.read_segments`.
+        base: A physical plant of the package that knows a part of it, by name
+            (``"lab_rig"``) or with its parameters (``{"lab_rig": {"ua_hx_w_per_k":
+            2500.0}}``): candidates that make up for what it does not know are
+            tried as well. Its signals are those of the same name.
         progress: Called with candidates done, candidates in all, and the last
             one.
         report: Called with what is odd about the data, before learning begins.
@@ -126,6 +134,7 @@ def learn(
         seed=seed,
         jobs=jobs,
         findings=findings,
+        base=base,
         progress=progress,
         report=report,
     )
@@ -163,6 +172,7 @@ def learn_segments(
     seed: int = 0,
     jobs: int | None = None,
     findings: Sequence[Finding] = (),
+    base: str | Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress | None = None,
     report: Callable[[list[Finding]], None] | None = None,
 ) -> Model:
@@ -187,8 +197,10 @@ def learn_segments(
         replace(s, u=scaling.scaled_u(s.u), y=scaling.scaled_y(s.y)) for s in train
     ]
     folds = folds_of(scaled, shortest=HISTORY + 4)
+    columns = described(train[0].inputs, train[0].outputs, signals, scaling)
+    plant = None if base is None else _below(base, signals, train[0], scaling)
     candidates = all_tried(
-        worth_trying(rows=len(u), budget_s=budget_s),
+        worth_trying(rows=len(u), budget_s=budget_s, columns=columns, plant=plant),
         folds,
         low=scaling.scaled_y(low),
         high=scaling.scaled_y(high),
@@ -268,6 +280,7 @@ def learn_segments(
             "findings": [f.as_dict() for f in odd],
             "interval": about_interval,
             "plain": [train[0].outputs[k] for k in chosen.plain],
+            **({} if base is None else {"base": base}),
             **fast,
             "unusable": hopeless(train[0].outputs, chosen, folds),
             "errors": [],
@@ -309,6 +322,30 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
     )
 
 
+def _below(
+    base: str | Mapping[str, Mapping[str, Any]],
+    signals: Signals,
+    rows: Segment,
+    scaling: Scaling,
+) -> dict[str, Any]:
+    """Returns the settings of a physical plant on which is learned."""
+    if isinstance(base, Mapping) and len(base) != 1:
+        raise PlaygroundError(
+            f"The base names {len(base)} plants: it must be one.",
+            'write for instance base="lab_rig"',
+        )
+    name, given = (base, {}) if isinstance(base, str) else next(iter(base.items()))
+    return standing_below(
+        name,
+        given,
+        period_s=rows.dt,
+        signals=signals,
+        inputs=rows.inputs,
+        outputs=rows.outputs,
+        scaling=scaling,
+    )
+
+
 def _named(part: int | str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {f"{part}.{name}": array for name, array in arrays.items()}
 
@@ -338,14 +375,15 @@ def all_tried(
     # Starting processes takes a few seconds as well.
     workers = 1 if seconds < 15 else jobs or os.cpu_count() or 1
     calls = (
-        delayed(tried)(family, settings, folds, low=low, high=high, seed=seed)
-        for family, settings in ladder
+        delayed(tried_together)(bundle, folds, low=low, high=high, seed=seed)
+        for bundle in bundles(ladder)
     )
     done: list[Candidate] = []
-    for candidate in Parallel(n_jobs=workers, return_as="generator")(calls):
-        done.append(candidate)
-        if progress is not None:
-            progress(len(done), len(ladder), candidate)
+    for together in Parallel(n_jobs=workers, return_as="generator")(calls):
+        for candidate in together:
+            done.append(candidate)
+            if progress is not None:
+                progress(len(done), len(ladder), candidate)
     return done
 
 

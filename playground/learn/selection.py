@@ -23,9 +23,10 @@ from playground.plants.learned.combination import Combination
 
 Array = npt.NDArray[np.float64]
 
-PER_FAMILY = {"network": 4}
+PER_FAMILY = {"network": 4, "hybrid": 2}
 """Settings of a family that stay; one of the others. Networks differ most among
-each other, and over many plants the mean of several was the best of all."""
+each other, and over many plants the mean of several was the best of all; hybrids are
+of several kinds."""
 FAR_BEHIND = 1.6
 """Times the error of the best candidate: worse ones have no say."""
 PULLS = (0.3, 1.0, 3.0, 10.0, 100.0)

@@ -21,8 +21,8 @@ from playground.learn.dataset import Segment
 from playground.learn.folds import blocks_free_run
 from playground.learn.selection import Selection
 from playground.plants.learned.combination import Combination
+from playground.plants.learned.families import FAMILIES
 from playground.plants.learned.network import Network
-from playground.plants.learned.plant import FAMILIES
 from playground.plants.learned.simulator import Simulator
 
 Array = npt.NDArray[np.float64]

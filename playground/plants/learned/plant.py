@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,12 @@ import numpy as np
 from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.model import Model, load_model
 from playground.plants.departures import Departures
-from playground.plants.learned.arx import Arx
-from playground.plants.learned.boosting import Boosting
 from playground.plants.learned.combination import Combination
 from playground.plants.learned.envelope import Envelope, Flags
-from playground.plants.learned.filter_bank import FilterBank
-from playground.plants.learned.fourier import Fourier
+from playground.plants.learned.families import FAMILIES
 from playground.plants.learned.network import Network
-from playground.plants.learned.reservoir import Reservoir
 from playground.plants.learned.simulator import Array, Scaling, Simulator
 from playground.signals import Signals
-
-FAMILIES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Array]], Simulator]] = {
-    "arx": Arx,
-    "boosting": Boosting,
-    "filter bank": FilterBank,
-    "fourier": Fourier,
-    "network": Network,
-    "reservoir": Reservoir,
-}
-"""Name of a family in a model and the class that steps it."""
 
 ACCOUNT_EVERY = 64
 """Steps that are looked at together; one by one costs as much as a member."""
