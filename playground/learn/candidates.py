@@ -28,7 +28,8 @@ from playground.learn import (
     state_space,
 )
 from playground.learn.dataset import Segment
-from playground.learn.folds import blocks_free_run, later_starts
+from playground.learn.folds import RUNS, blocks_free_run, later_starts
+from playground.plants.learned.base import settling
 from playground.plants.learned.families import FAMILIES
 from playground.plants.learned.grey_box import places
 
@@ -219,8 +220,8 @@ ON_A_BASE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("inputs", {"family": "reservoir", **RESERVOIR, "gain": 1.0, "ridge": 1e-1}),
     ),
 }
-PLANT_COST = 5e-4
-"""Seconds for which a physical plant is stepped, per row of training data."""
+PLANT_STEP = 3e-5
+"""Seconds that a physical plant takes for one of its steps."""
 
 ARX_ORDERS = (
     (2, 2, 1e-5),
@@ -331,7 +332,10 @@ def cost(family: str, settings: Settings, rows: int) -> float:
         learned = settings["learned"]
         more = cost(learned["family"], learned, rows) + 0.5
         if "plant" in settings["base"]:
-            return more + PLANT_COST * rows
+            # Over each block twice, and as many beginnings as there are runs.
+            settled = RUNS * settling(settings["base"]["period_s"])
+            each = PLANT_STEP * float(settings["base"]["steps"])
+            return more + each * 2 * (rows + settled)
         # The compartments below were fitted as a candidate of their own just before.
         return more
     if family == "network":

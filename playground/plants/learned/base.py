@@ -22,8 +22,8 @@ from playground.plants.learned.simulator import Array, Scaling
 from playground.quantity import convert
 from playground.signals import Signals
 
-SETTLING = 300
-"""Steps for which it is held at the first inputs before a run."""
+SETTLING, SETTLING_S = 300, 4 * 3600.0
+"""Steps for which it is held at the first inputs before a run, and how long at most."""
 DAY_S = 86_400.0
 
 
@@ -70,6 +70,11 @@ def physical_plant(name: str, parameters: Mapping[str, Any], period_s: float) ->
             f"learn with a period that is a multiple of {plant.period_s:g} s",
         )
     return plant
+
+
+def settling(period_s: float) -> int:
+    """Returns the steps for which a plant is held before a run."""
+    return min(SETTLING, math.ceil(SETTLING_S / period_s))
 
 
 def _divides(short: float, long: float) -> bool:
@@ -127,6 +132,7 @@ def standing_below(
         "plant": name,
         "parameters": dict(parameters),
         "period_s": period_s,
+        "steps": round(period_s / plant.period_s),
         "told": told,
         "told_line": u_line,
         "said": said,
@@ -154,6 +160,7 @@ class Base:
         plant = physical_plant(settings["plant"], settings["parameters"], period)
         self._plant, self._period = plant, plant.period_s
         self._each = round(period / plant.period_s)
+        self._settling = settling(period)
         self._told = [(str(n), int(k)) for n, k in settings["told"]]
         self._told_line = np.array(settings["told_line"], float).reshape(-1, 2).T
         self._said = [(str(n), int(k)) for n, k in settings["said"]]
@@ -170,14 +177,14 @@ class Base:
         """Starts runs; see `Simulator`."""
         runs, rows = u.shape[:2]
         self.before = np.zeros((runs, rows, self._outputs))
-        lead = (SETTLING + rows) * self._each * self._period
+        lead = (self._settling + rows) * self._each * self._period
         # Its clock is at a full day when the run begins.
         start = math.ceil(lead / DAY_S) * DAY_S - lead
         snapshots = []
         for run in range(runs):
             self._plant.reset()
             self._now = start
-            for _ in range(SETTLING):
+            for _ in range(self._settling):
                 self._row(u[run, 0])
             for row in range(rows):
                 self.before[run, row] = self._row(u[run, row])
