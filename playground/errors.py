@@ -8,7 +8,6 @@ Nothing else of the project may be imported here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -62,6 +61,9 @@ class NotEnoughData(PlaygroundError):  # noqa: N818
 
 def closest(word: str, known: Iterable[str]) -> str:
     """Returns ``" Did you mean 'x'?"`` for the nearest known word, or ``""``."""
+    # Who makes no mistake need not wait for what looks for the nearest word.
+    import difflib
+
     # The wrong case is the likeliest slip: degc is degC, not degF.
     spelled = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)

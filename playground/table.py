@@ -6,20 +6,16 @@ columns ``time`` and ``value``. No signal and no clock is known here.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from playground.arrays import Array, np
 from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.quantity import convert, quantity, seconds
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +23,13 @@ class TimeTable:
     """Values at instants.
 
     Attributes:
-        times_s: Seconds since the start of the run, strictly ascending; (n,).
-        values: Value from that instant on; (n,).
+        times_s: Seconds since the start of the run, strictly ascending.
+        values: Value from that instant on.
         hold: Hold each value until the next; False: go there in a straight line.
     """
 
-    times_s: Array
-    values: Array
+    times_s: tuple[float, ...]
+    values: tuple[float, ...]
     hold: bool = True
 
     def at(self, times_s: Array) -> Array:
@@ -41,7 +37,7 @@ class TimeTable:
         if not self.hold:
             return np.interp(times_s, self.times_s, self.values)
         row = np.searchsorted(self.times_s, times_s, side="right") - 1
-        return self.values[np.maximum(row, 0)]
+        return np.asarray(self.values)[np.maximum(row, 0)]
 
 
 def read_table(
@@ -93,12 +89,10 @@ def read_table(
                 )
             pairs.append((seconds(row[0]), quantity(row[1], unit)))
     pairs.sort()
-    times = np.array([time_s for time_s, _ in pairs])
-    if not (np.diff(times) > 0).all():
+    times_s, values = zip(*pairs, strict=True)
+    if any(after <= before for before, after in pairwise(times_s)):
         raise PlaygroundError("A time stands in the table twice.", "keep one of them")
-    return TimeTable(
-        times_s=times, values=np.array([value for _, value in pairs]), hold=hold
-    )
+    return TimeTable(times_s=times_s, values=values, hold=hold)
 
 
 def _read_csv(
@@ -118,6 +112,9 @@ def _read_csv(
         raise FileFormatError(
             f"{path} cannot be read: {error}", "write a CSV file in UTF-8"
         ) from error
+    # Few scenarios have such a file.
+    import csv
+
     reader = csv.DictReader(text.splitlines())
     header = reader.fieldnames or []
     for name in ("time", column):

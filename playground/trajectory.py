@@ -12,15 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
+from playground.arrays import Array, np
 from playground.signals import Signals
 
 if TYPE_CHECKING:
     from playground.recording import Recording
 
-Array = npt.NDArray[np.float64]
+__all__ = ["Array", "Traces", "Trajectory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -509,3 +509,13 @@ def test_commands_are_clamped_and_nonsense_is_ignored(caplog):
         person.publish(topic, payload)
     assert device.inputs == {"valve": 0.42, "vsd1": 1.0, "vsd2": 0.0, "ambient": 26.7}
     assert "shut" in caplog.text
+
+
+def test_a_new_rig_stands_where_a_reset_one_does():
+    new, reset = LabRig(), LabRig()
+    begin = new.snapshot()
+    reset.reset()
+    said = [reset.step(now, RUNNING) for now in range(1, 4)]
+    assert [new.step(now, RUNNING) for now in range(1, 4)] == said
+    new.restore(begin)
+    assert [new.step(now, RUNNING) for now in range(1, 4)] == said

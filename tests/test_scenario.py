@@ -5,6 +5,8 @@ replace or follow those of a good one, and the texts that must be said.
 """
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -301,3 +303,19 @@ def test_reading_is_fast_enough_to_be_done_all_the_time():
     began = time.process_time()
     read_scenario(Document.parse(text, "tank.yaml"))
     assert time.process_time() - began < 2
+
+
+def test_what_only_a_run_needs_is_not_imported_to_read_a_scenario():
+    names = ("thermostat", "overheating", "cheap_hours", "frozen_sensor")
+    paths = [str(HERE.parent / "scenarios" / f"{name}.yaml") for name in names]
+    code = (
+        "import sys\n"
+        "from playground.scenario import load_scenario\n"
+        "for path in sys.argv[1:]: load_scenario(path)\n"
+        "heavy = ('numpy', 'pyarrow', 'scipy', 'simpy', 'paho', 'pint', 'hashlib')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "[]\n"

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-import numpy.typing as npt
-
-from playground.checks.finding import Array, Finding, Sightings
+from playground.arrays import Array, np, npt
+from playground.checks.finding import Finding, Sightings
 from playground.expression import Expression, Truth
 from playground.quantity import say_seconds
 from playground.trajectory import Trajectory

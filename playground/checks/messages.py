@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from playground.arrays import np
 from playground.checks.finding import Finding, Sightings
 from playground.errors import PlaygroundError
 from playground.message import TopicFilters

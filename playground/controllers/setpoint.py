@@ -23,8 +23,8 @@ class Setpoint:
         self.measures: tuple[str, ...] = (wanted,) if isinstance(wanted, str) else ()
         self._wanted = wanted
         if isinstance(wanted, TimeTable):
-            self._times = wanted.times_s.tolist()
-            self._values = wanted.values.tolist()
+            self._times = wanted.times_s
+            self._values = wanted.values
 
     def at(self, now: float, values: Mapping[str, float]) -> float:
         """Returns what is wanted now."""

@@ -23,11 +23,10 @@ import math
 import re
 from dataclasses import dataclass, field
 
-import numpy as np
-
+from playground.arrays import Array, np
 from playground.errors import PlaygroundError
 from playground.expression.parser import FUNCTIONS, Parser
-from playground.expression.value import Array, Logic, Truth, Values
+from playground.expression.value import Logic, Truth, Values
 from playground.signals import Signals
 
 __all__ = ["FUNCTIONS", "Array", "Expression", "Truth", "Values", "limit", "parse"]

@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import numpy as np
-
+from playground.arrays import Array, np
 from playground.errors import PlaygroundError, closest
 from playground.expression.value import (
-    Array,
     Logic,
     Number,
     Truth,
@@ -453,9 +451,13 @@ class Parser:
 
     def _extreme(self, name: str, left: Number, right: Number) -> Number:
         a, b = left.compute, self._in_unit(right, left)
-        choose = np.minimum if name == "min" else np.maximum
+
+        def compute(times_s: Array, values: Values) -> Any:
+            choose = np.minimum if name == "min" else np.maximum
+            return choose(a(times_s, values), b(times_s, values))
+
         return Number(
-            lambda t, v: choose(a(t, v), b(t, v)),
+            compute,
             left.unit,
             left.difference,
             scale=max(left.scale, right.scale),
@@ -486,7 +488,8 @@ class Parser:
         return Number(change, "1/s" if unit == "1/s" else unit, difference=True)
 
 
-_NOTHING = np.zeros(0)
+_NOTHING = ()
+"""No instants: a number that is written out is the same at all of them."""
 
 
 def _dimensionless(unit: str) -> float | None:

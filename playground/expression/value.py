@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+from playground.arrays import Array, np, npt
 
-Array = npt.NDArray[np.float64]
-Values = Mapping[str, Array]
+Values: TypeAlias = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from playground.arrays import Array, np
 from playground.errors import PlaygroundError, closest
 from playground.expression import limit
 from playground.kpis import formulas
@@ -30,7 +29,7 @@ from playground.parameters import load_class
 from playground.quantity import convert, quantity, split_quantity
 from playground.signals import Signals
 from playground.table import read_table
-from playground.trajectory import Array, Trajectory
+from playground.trajectory import Trajectory
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
+from playground.arrays import Array, np
 
-Array = npt.NDArray[np.float64]
 KWH_PER_J = 2.77778e-7
 """As BOPTEST rounds it (kpis/kpi_calculator.py); the exact factor would differ
 in the seventh digit and with it every published figure."""

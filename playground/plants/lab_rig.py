@@ -178,10 +178,14 @@ class LabRig:
         cooling_s = self.heat_pump.coil_j_per_k / (1.4 * ua_air_w_per_k)
         longest_s = min(LONGEST_STEP_S, 0.3 * sweep_s, 0.3 * cooling_s)
         self._parts = max(1, math.ceil(period_s / longest_s - 1e-9))
-        self.reset()
+        self._rest(seed=0)
 
     def reset(self, *, seed: int = 0) -> dict[str, float]:
         """Puts the rig at rest: pumps stopped, valve open, all water alike."""
+        self._rest(seed=seed)
+        return self._outputs(self.ambient_degc)
+
+    def _rest(self, *, seed: int) -> None:
         ambient = self.ambient_degc
         start = self.start_degc
         self.heat_pump.reset(ambient_degc=ambient)
@@ -204,7 +208,6 @@ class LabRig:
             outlet_degc=start + 0.4,
             ambient_degc=ambient,
         )
-        return self._outputs(ambient)
 
     def _stored(self) -> float:
         water = sum(
@@ -228,6 +231,10 @@ class LabRig:
 
     def step(self, now: float, inputs: Mapping[str, float]) -> dict[str, float]:
         """Advances by one period; see `playground.plants.Plant.step`."""
+        if self._told is None and not self.sensors.read_before:
+            # A new rig has not been read: who only looks through a scenario needs
+            # no scatter. Instruments remember, so the reading at rest comes first.
+            self._outputs(self.ambient_degc)
         ambient = inputs["ambient"]
         commands = (inputs["valve"], inputs["vsd1"], inputs["vsd2"])
         parts = self._parts

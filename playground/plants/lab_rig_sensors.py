@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from math import expm1, sqrt
 
-import numpy as np
-
+from playground.arrays import np
 from playground.plants.heat_pump import RATED_HZ, HeatPump
 from playground.plants.hydraulics import CP_WATER_J_PER_KG_K
 from playground.plants.lab_rig_signals import lab_rig_signals
@@ -23,19 +22,17 @@ ZERO_SCALE_A = 0.004
 FULL_SCALE_A = 0.020
 _BLOCK = 512
 # Standard deviations, in the order in which `Sensors.read` uses them.
-_SCATTER = np.array(
-    [
-        *(0.25,),  # superheat's wander, per second^0.5
-        *(0.05, 0.05, 0.05, 0.07, 0.04),  # inlet, outlet, ambient, coil 1; bar
-        *(0.002, 0.3, 0.3, 0.3),  # relative, of power; V
-        *(0.06, 0.07, 0.07, 0.09, 0.09),  # coil 2, suction, discharge
-        *(0.06, 0.06, 0.03),  # antifreeze; bar
-        *(0.06, 0.08, 0.06, 0.08),  # evaporating and superheat, circuits 1 and 2
-        *(3.0, 0.05, 0.4),  # rpm, A, V
-        *(2e-5, 2e-5, 0.004, 0.004, 0.004),  # A, A, V, V, V
-        *(0.03, 0.03, 0.03, 0.03, 0.03),  # thermocouples
-        *(0.01,),  # Hz
-    ]
+_SCATTER = (
+    *(0.25,),  # superheat's wander, per second^0.5
+    *(0.05, 0.05, 0.05, 0.07, 0.04),  # inlet, outlet, ambient, coil 1; bar
+    *(0.002, 0.3, 0.3, 0.3),  # relative, of power; V
+    *(0.06, 0.07, 0.07, 0.09, 0.09),  # coil 2, suction, discharge
+    *(0.06, 0.06, 0.03),  # antifreeze; bar
+    *(0.06, 0.08, 0.06, 0.08),  # evaporating and superheat, circuits 1 and 2
+    *(3.0, 0.05, 0.4),  # rpm, A, V
+    *(2e-5, 2e-5, 0.004, 0.004, 0.004),  # A, A, V, V, V
+    *(0.03, 0.03, 0.03, 0.03, 0.03),  # thermocouples
+    *(0.01,),  # Hz
 )
 _COUNT = len(_SCATTER)
 _NAMES = tuple(s.name for s in lab_rig_signals().with_role("measurement"))
@@ -72,8 +69,7 @@ class Sensors:
             "absent_2": -2.9,
         }
         self._drawn: tuple[tuple[int, int] | None] | None = None
-        self._scatter = _SCATTER.copy()
-        self._scatter[0] *= sqrt(period_s)
+        self._scatter = (_SCATTER[0] * sqrt(period_s), *_SCATTER[1:])
 
     def reset(
         self, *, seed: int, outlet_degc: float, inlet_degc: float, ambient_degc: float
@@ -95,12 +91,20 @@ class Sensors:
             264.0,  # DC bus
         )
 
+    @property
+    def read_before(self) -> bool:
+        """Whether there has been a reading since they came to rest."""
+        return self.block >= 0
+
     def draw(self) -> None:
         """Makes the scatter of the block of readings at hand.
 
         What is there already stays: who goes from snapshot to snapshot comes here
         before each step.
         """
+        if not self.read_before:
+            # A snapshot of a new rig: the first reading draws its block.
+            return
         wanted = (self.seed, self.block) if self.noise else None
         if self._drawn == (wanted,):
             return

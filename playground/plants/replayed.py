@@ -367,4 +367,7 @@ def replayed_table(
     since: npt.NDArray[np.float64] = np.maximum(times[first:] - start_ns, 0) / 1e9
     # Of several at one instant the last one counts.
     keep = np.append(np.diff(since) > 0, True)
-    return TimeTable(times_s=since[keep], values=values[first:][keep])
+    return TimeTable(
+        times_s=tuple(since[keep].tolist()),
+        values=tuple(values[first:][keep].tolist()),
+    )

@@ -200,7 +200,7 @@ def _disturb(
         count = math.ceil(duration_s / disturbance.period_s)
         instants = np.arange(count, dtype=np.float64) * disturbance.period_s
     else:
-        instants = np.concatenate([[0.0], table.times_s[table.times_s > 0]])
+        instants = np.array([0.0, *(at_s for at_s in table.times_s if at_s > 0)])
     said: bytes | None = None
     values = table.at(instants)
     for at_s, value in zip(instants.tolist(), values.tolist(), strict=True):

@@ -78,13 +78,14 @@ def read_disturbance(
         table = read_table(entry, signal.unit, folder=folder)
         if offset is not None:
             by = quantity(offset, signal.unit, difference=True)
-            table = dataclasses.replace(table, values=table.values + by)
+            shifted = tuple(value + by for value in table.values)
+            table = dataclasses.replace(table, values=shifted)
         if table.hold:
             period_s = 0.0
     else:
         value = quantity(written, signal.unit)
         table = read_table({"table": [["0s", f"{value!r} {signal.unit}"]]}, signal.unit)
-    for value in table.values.tolist():
+    for value in table.values:
         _within_range(signal, value)
     return Disturbance(signal=signal, table=table, period_s=period_s)
 

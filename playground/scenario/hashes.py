@@ -7,7 +7,6 @@ carries the hashes, so that it is refused once one of these files is another.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -86,6 +85,9 @@ def _replaced(value: Any, name: Callable[[str], str], keys: Collection[str]) -> 
 
 def hash_of_file(path: Path) -> str:
     """Returns the SHA-256 of a file's content, as hexadecimal digits."""
+    # Most scenarios name no file: they are read without the library of hashes.
+    import hashlib
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -499,7 +498,7 @@ class Preparation:
         for number, text in enumerate(entries.limits):
             place = ("kpis", "limits", number)
             name = text.split()[0] if text.strip() else ""
-            if name not in kpis and get_close_matches(name, wrong, n=1):
+            if name not in kpis and closest(name, wrong):
                 # It is the misspelt one, about which enough is said above.
                 continue
             one = self._attempt(place, self._limit, text, kpis)
