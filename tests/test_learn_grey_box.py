@@ -56,7 +56,7 @@ def recorded(count=4, rows=300, *, seed=0, noise=0.01, drift=0.0):
         y = np.tile(rng.uniform(-1, 1, 3), (rows, 1))
         plant = GreyBox(SETTINGS, known_plant())
         plant.begin(u[None, :GIVEN], y[None, :GIVEN])
-        plant._bias = drift * rng.standard_normal((1, 3))
+        plant._believe(drift * rng.standard_normal((1, 3)))
         for row in range(GIVEN, rows):
             y[row] = plant.advance(u[None, row])[0]
         y = (y + noise * rng.standard_normal(y.shape))[GIVEN:]

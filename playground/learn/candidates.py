@@ -56,6 +56,7 @@ class Candidate:
         errors: Free-run error per output in spreads of the training data; the
             geometric mean over folds, so that no single one decides.
         seconds: What the training took, on one core.
+        parts: Its arrays as fitted without each fold.
     """
 
     family: str
@@ -65,6 +66,7 @@ class Candidate:
     later: list[Array]
     errors: Array
     seconds: float
+    parts: tuple[dict[str, Array], ...] = ()
 
 
 def geometric_mean(errors: Sequence[Array]) -> Array:
@@ -150,6 +152,7 @@ def tried(
             later=later,
             errors=geometric_mean(errors),
             seconds=time.process_time() - start,
+            parts=tuple({**part, **limits} for part in parts),
         )
 
 
@@ -256,8 +259,8 @@ CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "network": (
         {},
-        {"decay": 10.0, "noise": 0.1, "na": 4, "nb": 8, "hidden": 12},
         {"memory": 4, "na": 2, "nb": 4, "hidden": 40},
+        {"decay": 10.0, "noise": 0.1, "na": 4, "nb": 8, "hidden": 12},
         {"memory": 8, "na": 1, "nb": 2, "hidden": 32},
         {"memory": 4, "na": 2, "nb": 2},
     ),

@@ -81,82 +81,130 @@ class GreyBox:
     def __init__(
         self, settings: Mapping[str, Any], arrays: Mapping[str, Array]
     ) -> None:
-        self._inlets = places(settings["inputs"], "temperature")
-        self._acts = places(settings["inputs"], "other")
-        self._warm = places(settings["outputs"], "temperature")
-        self._lagging = places(settings["outputs"], "other")
-        self._u_scale, self._u_offset = arrays["u_scale"], arrays["u_offset"]
+        inputs, outputs = settings["inputs"], settings["outputs"]
+        inlets, acts = places(inputs, "temperature"), places(inputs, "other")
+        self._warm = places(outputs, "temperature")
+        self._lagging = places(outputs, "other")
+        self._outputs = len(outputs)
         scale, offset = arrays["y_scale"], arrays["y_offset"]
         self._scale, self._offset = scale[self._warm], offset[self._warm]
-        self._lag_scale = scale[self._lagging]
-        self._lag_offset = offset[self._lagging]
-        self.low, self.high = arrays["low"][None], arrays["high"][None]
-        self._lag_low = self.low[:, self._lagging]
-        self._lag_high = self.high[:, self._lagging]
-        coupling = arrays["coupling"]
-        self._g, _, self._count = coupling.shape
-        self._coupling = coupling.reshape(-1, self._count)
-        self._touch = coupling.sum(axis=1) + arrays["surroundings"]
-        self._gain = arrays["gain"]
-        self._lag, self._pace = arrays["lag"], arrays["pace"]
         self._trust = arrays["trust"]
-        self._least = np.full(self._count, -50.0)
-        self._most = np.full(self._count, 50.0)
+        self.low, self.high = arrays["low"][None], arrays["high"][None]
+        self._least_z = self.low[:, self._lagging]
+        self._most_z = self.high[:, self._lagging]
+        # Products with these put the columns in order and scale them at once.
+        self._to_acts, self._no_acts = _chosen(arrays, acts)
+        self._to_inlets, self._no_inlets = _chosen(arrays, inlets)
+        self._to_more = scale[self._lagging][None]
+        self._no_more = offset[self._lagging][None]
+        self._acts, self._inlets = len(acts), len(inlets)
+        coupling = arrays["coupling"]
+        width, _, self._count = coupling.shape
+        count, touched = self._count, coupling.shape[1] + 1
+        # One product of g with what is touched and a 1 gives what is above the line
+        # (columns before) and below it (columns behind); see the module's formula.
+        both = np.zeros((width, touched, 2 * count))
+        both[:, :-1, :count] = coupling
+        both[:, -1, :count] = arrays["gain"]
+        both[:, -1, count:] = coupling.sum(axis=1) + arrays["surroundings"]
+        both[0, np.arange(count), np.arange(count)] += 1.0
+        both[0, -1, count:] += 1.0
+        self._both = both.reshape(-1, 2 * count)
+        self._lag = _squared(arrays["lag"], self._acts, self._inlets)
+        self._pace = arrays["pace"][None]
+        self._least = np.full((1, count), -50.0)
+        self._most = np.full((1, count), 50.0)
         warm = len(self._warm)
-        self._least[:warm] = (self.low * scale + offset)[0, self._warm]
-        self._most[:warm] = (self.high * scale + offset)[0, self._warm]
-        self._set(np.zeros((1, self._count)), np.zeros((1, len(self._lagging))))
-        self._bias = np.zeros((1, len(scale)))
+        self._least[0, :warm] = (self.low * scale + offset)[0, self._warm]
+        self._most[0, :warm] = (self.high * scale + offset)[0, self._warm]
+        self._take(np.zeros((1, count)), np.zeros((1, len(self._lagging))))
+        self._believe(np.zeros((1, self._outputs)))
 
-    def _set(self, compartments: Array, lagging: Array) -> None:
-        self._s, self._z = compartments, lagging
+    def _take(self, compartments: Array, lagging: Array) -> None:
+        """Makes room for so many runs, and puts them into a state."""
+        runs, acts = len(compartments), self._acts
+        self._touched = np.ones((runs, self._count + self._inlets + 1))
+        self._s = self._touched[:, : self._count]
+        self._entering = self._touched[:, self._count : -1]
+        self._g = np.ones((runs, 1 + acts + len(self._lagging)))
+        self._acting = self._g[:, 1 : 1 + acts]
+        self._more = self._g[:, 1 + acts :]
+        self._pairs = np.empty((runs, self._g.shape[1], self._touched.shape[1]))
+        self._driving = np.ones((runs, 1 + acts + self._inlets))
+        self._s[:] = compartments
+        self._z = lagging
+
+    def _believe(self, bias: Array) -> None:
+        """Takes a bias, runs × outputs."""
+        self._bias = bias
+        self._bias_z = bias[:, self._lagging]
+        self._bias_s = bias[:, self._warm] * self._scale
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Makes the views of a copy again: pickle makes arrays of them."""
+        self.__dict__.update(state)
+        self._take(np.array(self._s), self._z)
 
     def begin(self, u: Array, y: Array) -> None:
         """Starts runs; see `Simulator`."""
         runs, rows = y.shape[:2]
         warm = y[:, :, self._warm] * self._scale + self._offset
         lagging = y[:, :, self._lagging]
-        hidden = self._count - warm.shape[2]
+        masses = self._count - warm.shape[2]
         # A hidden mass begins as warm as the compartment before it.
-        s = np.concatenate([warm[:, 0], warm[:, 0, :hidden]], axis=1)
-        self._bias = np.zeros((runs, y.shape[2]))
+        s = np.concatenate([warm[:, 0], warm[:, 0, :masses]], axis=1)
+        self._take(s, lagging[:, 0])
+        self._believe(np.zeros((runs, self._outputs)))
         wrong = np.zeros_like(self._bias)
         for row in range(1, rows):
-            self._set(s, lagging[:, row - 1])
-            said = self._step(u[:, row])
-            wrong += y[:, row] - said
-            s = self._s
-            s[:, : warm.shape[2]] = warm[:, row]
-        self._set(s, lagging[:, -1].copy())
-        self._bias = self._trust * wrong / (rows - 1)
+            wrong += y[:, row] - self.advance(u[:, row])
+            self._s[:, : warm.shape[2]] = warm[:, row]
+            self._z = lagging[:, row].copy()
+        self._believe(self._trust * wrong / (rows - 1))
 
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
-        return self._step(u)
-
-    def _step(self, u: Array) -> Array:
-        at = u * self._u_scale + self._u_offset
-        inlets = at[:, self._inlets]
-        acts = np.maximum(at[:, self._acts], 0.0)
-        y = np.empty((len(u), self._bias.shape[1]))
-        z = self._z
+        acting = np.dot(u, self._to_acts)
+        acting += self._no_acts
+        np.maximum(acting, 0.0, out=self._acting)
+        if self._inlets:
+            np.add(np.dot(u, self._to_inlets), self._no_inlets, out=self._entering)
         if self._lagging:
-            z = z + self._pace * (products(acts, inlets) @ self._lag - z)
-            z += self._bias[:, self._lagging]
-            z = np.minimum(np.maximum(z, self._lag_low), self._lag_high)
-            y[:, self._lagging] = z
-        s = self._s
-        if self._warm:
-            more = np.maximum(z * self._lag_scale + self._lag_offset, 0.0)
-            g = np.concatenate([np.ones((len(u), 1)), acts, more], axis=1)
-            touched = np.concatenate([s, inlets], axis=1)
-            pairs = (g[:, :, None] * touched[:, None, :]).reshape(len(u), -1)
-            s = (s + pairs @ self._coupling + g @ self._gain) / (1 + g @ self._touch)
-            s[:, : len(self._warm)] += self._bias[:, self._warm] * self._scale
-            s = np.minimum(np.maximum(s, self._least), self._most)
-            y[:, self._warm] = (s[:, : len(self._warm)] - self._offset) / self._scale
-        self._set(s, z)
+            self._lag_on()
+        if not self._warm:
+            return self._z.copy()
+        np.multiply(self._g[:, :, None], self._touched[:, None, :], out=self._pairs)
+        both = np.dot(self._pairs.reshape(len(u), -1), self._both)
+        s = np.divide(both[:, : self._count], both[:, self._count :], out=self._s)
+        s[:, : len(self._warm)] += self._bias_s
+        np.maximum(s, self._least, out=s)
+        np.minimum(s, self._most, out=s)
+        measured: Array = s[:, : len(self._warm)] - self._offset
+        measured /= self._scale
+        if not self._lagging:
+            return measured
+        y = np.empty((len(u), self._outputs))
+        y[:, self._warm] = measured
+        y[:, self._lagging] = self._z
         return y
+
+    def _lag_on(self) -> None:
+        """Moves what is no temperature towards what the inputs make of it."""
+        driving = self._driving
+        driving[:, 1 : 1 + self._acts] = self._acting
+        driving[:, 1 + self._acts :] = self._entering
+        pairs = driving[:, :, None] * driving[:, None, :]
+        z: Array = np.dot(pairs.reshape(len(driving), -1), self._lag)
+        z -= self._z
+        z *= self._pace
+        z += self._z
+        z += self._bias_z
+        np.maximum(z, self._least_z, out=z)
+        np.minimum(z, self._most_z, out=z)
+        self._z = z
+        more = z * self._to_more
+        more += self._no_more
+        np.maximum(more, 0.0, out=self._more)
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of compartments, lagging outputs and bias."""
@@ -165,5 +213,26 @@ class GreyBox:
     def set_state(self, state: tuple[Array, ...]) -> None:
         """Goes back to what `state` returned."""
         s, z, bias = state
-        self._set(s.copy(), z.copy())
-        self._bias = bias.copy()
+        self._take(s, z.copy())
+        self._believe(bias.copy())
+
+
+def _chosen(arrays: Mapping[str, Array], columns: list[int]) -> tuple[Array, Array]:
+    """Returns what takes scaled inputs to common numbers of some of them."""
+    scale, offset = arrays["u_scale"], arrays["u_offset"]
+    table = np.zeros((len(scale), len(columns)))
+    table[columns, np.arange(len(columns))] = scale[columns]
+    return table, offset[columns][None]
+
+
+def _squared(lag: Array, acts: int, inlets: int) -> Array:
+    """Puts the weights of `products` into a table of all products of two."""
+    width = 1 + acts + inlets
+    table = np.zeros((width, width, lag.shape[1]))
+    if lag.shape[1]:
+        table[0] = lag[:width]
+        first, second = np.triu_indices(acts)
+        table[1 + first, 1 + second] = lag[width : width + len(first)]
+        mixed = lag[width + len(first) :].reshape(acts, inlets, -1)
+        table[1 : 1 + acts, 1 + acts :] = mixed
+    return table.reshape(width * width, lag.shape[1])
