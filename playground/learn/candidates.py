@@ -219,7 +219,6 @@ ON_A_BASE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("inputs", {"family": "reservoir", **RESERVOIR, "gain": 1.0, "ridge": 1e-1}),
     ),
     "on hidden masses": (
-        ("inputs", {"family": "arx", "na": 4, "nb": 4, "ridge": 1e-4}),
         ("inputs", {"family": "reservoir", **RESERVOIR, "gain": 1.0, "ridge": 1e-1}),
     ),
 }
@@ -287,7 +286,7 @@ ROUNDS = (
     {"arx": 4, "reservoir": 1, "fourier": 1, "state space": 2, "on a plant": 3},
     {"arx": 6, "reservoir": 3, "fourier": 2, "on compartments": 3, "network": 1},
     {"reservoir": 5, "fourier": 4, "network": 2, "filter bank": 1, "boosting": 1},
-    {"arx": 10, "state space": 4, "on hidden masses": 3, "reservoir": 8, "fourier": 6}
+    {"arx": 10, "state space": 4, "on hidden masses": 2, "reservoir": 8, "fourier": 6}
     | {"network": 3, "filter bank": 2},
     {"network": 5, "filter bank": 3, "boosting": 2},
 )
