@@ -27,10 +27,10 @@ import inspect
 import sys
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from playground.document import Document, DocumentError, Mistake, Place
 from playground.errors import PlaygroundError, closest
@@ -39,18 +39,15 @@ from playground.signals import Signals
 from playground.table import read_table
 
 
-@dataclass(frozen=True, slots=True)
 class NameOfSignal:
     """Marks a parameter that names a signal."""
 
 
-@dataclass(frozen=True, slots=True)
 class Seconds:
     """Marks a duration; ``period_s`` is written ``period: 10s``."""
 
 
-@dataclass(frozen=True, slots=True)
-class InUnitOf:
+class InUnitOf(NamedTuple):
     """Marks a quantity in the unit of the signal that another parameter names.
 
     Attributes:
@@ -65,15 +62,13 @@ class InUnitOf:
     or_signal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class In:
+class In(NamedTuple):
     """Marks a quantity in a fixed unit: ``Annotated[float, In("kW")]``."""
 
     unit: str
     difference: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class NameOfFile:
     """Marks a parameter that names a file: beside the scenario, or else here."""
 

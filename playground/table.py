@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from playground.arrays import Array, np
 from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.quantity import convert, quantity, seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeTable:
+class TimeTable(NamedTuple):
     """Values at instants.
 
     Attributes:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Array", "Traces", "Trajectory"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trajectory:
     """Signals on one axis of instants; value k holds on ``[t[k], t[k+1])``.
 

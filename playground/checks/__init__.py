@@ -165,7 +165,7 @@ class CheckResult:
     may_be_untested: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Check:
     """A check that is ready to judge.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from playground.arrays import Array, np
 
 Verdict = Literal["pass", "fail", "untested"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sightings:
     """When messages of some topics were published, seconds, ascending.
 
@@ -30,8 +30,7 @@ class Sightings:
     payloads: Sequence[bytes] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """A verdict and what there is to say about it; see `CheckResult`."""
 
     verdict: Verdict

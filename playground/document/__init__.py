@@ -13,9 +13,9 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from playground.document.mistake import DocumentError, Mistake, Place, say_place
 from playground.document.reader import LARGEST_FILE, Reader, plain_scalar, text_of
@@ -36,8 +36,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """Says of a text, in ``Annotated``, how a bare number there is to be written.
 
     Attributes:

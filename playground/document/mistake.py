@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from playground.errors import FileFormatError
 
@@ -11,8 +11,7 @@ Place = tuple[str | int, ...]
 """Way to a value inside the document: ``("checks", 2, "never")``."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mistake:
+class Mistake(NamedTuple):
     """One thing that is wrong in a file.
 
     Attributes:

@@ -32,7 +32,7 @@ from playground.signals import Signals
 __all__ = ["FUNCTIONS", "Array", "Expression", "Truth", "Values", "limit", "parse"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Expression:
     """A parsed expression whose truth can be asked.
 

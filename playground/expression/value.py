@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from playground.arrays import Array, np, npt
 
 Values: TypeAlias = Mapping[str, Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
+class Truth(NamedTuple):
     """How an expression fares at each of a row of instants.
 
     Attributes:
@@ -40,8 +38,7 @@ class Truth:
         return ~(~self & ~other)
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A numeric part: how to compute it, and what it is."""
 
     compute: Callable[[Array, Values], Any]
@@ -54,8 +51,7 @@ class Number:
     """Span of the range of the signals in it; 0 where none is declared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Logic:
+class Logic(NamedTuple):
     """A part that is true or false over time, and the units of what it compares."""
 
     evaluate: Callable[[Array, Values, bool], Truth]

@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from playground.arrays import Array, np
 from playground.errors import PlaygroundError, closest
@@ -32,8 +32,7 @@ from playground.table import read_table
 from playground.trajectory import Trajectory
 
 
-@dataclass(frozen=True, slots=True)
-class _Role:
+class _Role(NamedTuple):
     """A parameter of a KPI that is an array over time.
 
     Attributes:
@@ -49,8 +48,7 @@ class _Role:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Number:
+class _Number(NamedTuple):
     """A parameter of a KPI that is one number.
 
     Attributes:
@@ -66,8 +64,7 @@ class _Number:
     difference: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(NamedTuple):
     """A kind of KPI: its parameters, its formula, its unit."""
 
     unit: str
@@ -77,8 +74,7 @@ class _Kind:
     trapezoid: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(NamedTuple):
     """What a formula is called with."""
 
     times_s: Array
@@ -311,7 +307,7 @@ def _or(value: float | None, other: float) -> float:
     return other if value is None else value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kpi:
     """A KPI that knows its signals.
 
@@ -445,8 +441,7 @@ def _samples(
     return times, durations, values
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(NamedTuple):
     """Where an array comes from: a signal, a number, or a table."""
 
     signal: str | None

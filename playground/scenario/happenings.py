@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def read_disturbance(
         if offset is not None:
             by = quantity(offset, signal.unit, difference=True)
             shifted = tuple(value + by for value in table.values)
-            table = dataclasses.replace(table, values=shifted)
+            table = table._replace(values=shifted)
         if table.hold:
             period_s = 0.0
     else:

@@ -1,26 +1,31 @@
-"""The parts of a scenario once they are understood: numbers, objects, no texts."""
+"""The parts of a scenario once they are understood: numbers, objects, no texts.
+
+They are named tuples: a dataclass takes six times as long to come into being, and
+whoever reads a scenario waits for each of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from playground.checks import Check
 from playground.controllers import Controller
 from playground.expression import Expression
 from playground.faults import Fault
 from playground.kpis import Kpi, Limit
-from playground.link import Link
 from playground.plants import Plant
 from playground.plants.departures import DEFAULT_SHARE
 from playground.scenario.entries import PublishEntry, Scenario
 from playground.signals import Signal, Signals
 from playground.table import TimeTable
 
+if TYPE_CHECKING:
+    from playground.link import Link
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disturbance:
+
+class Disturbance(NamedTuple):
     """What is published for a signal that nobody controls."""
 
     signal: Signal
@@ -29,16 +34,14 @@ class Disturbance:
     """Between two points of a straight line; 0 where values are held."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
+class Replayed(NamedTuple):
     """A disturbance that is the messages of a recording, from its start on."""
 
     path: Path
     topics: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """Something that happens on the way.
 
     Attributes:
@@ -58,8 +61,7 @@ class Event:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class Program(NamedTuple):
     """An unmodified MQTT program, ready to be started.
 
     Attributes:
@@ -87,8 +89,7 @@ class Program:
     crash_fails: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class Setup(NamedTuple):
     """The parts of a scenario, ready to meet; see `playground.run`.
 
     Attributes:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from playground.checks import Check, read_check
 from playground.controllers import BUILT_IN as CONTROLLERS
@@ -20,7 +20,6 @@ from playground.document import Document, DocumentError, Mistake, Place
 from playground.errors import PlaygroundError, closest
 from playground.instant import from_iso
 from playground.kpis import Kpi, Limit, read_kpi, read_limit
-from playground.link import Link
 from playground.message import check_topic
 from playground.parameters import build, load_class
 from playground.plants import plant_class
@@ -52,6 +51,9 @@ from playground.scenario.plant import (
 )
 from playground.signals import Signal, Signals, load_signals
 
+if TYPE_CHECKING:
+    from playground.link import Link
+
 
 class Preparation:
     """Makes the parts of a scenario and collects what is wrong."""
@@ -75,8 +77,7 @@ class Preparation:
                 self.mistakes.extend(error.mistakes)
             else:
                 self.mistakes.extend(
-                    dataclasses.replace(m, path=m.path or error.path)
-                    for m in error.mistakes
+                    m._replace(path=m.path or error.path) for m in error.mistakes
                 )
         except PlaygroundError as error:
             self.mistakes.append(self.document.mistake(place, error.problem, error.fix))
@@ -528,6 +529,9 @@ class Preparation:
 
 
 def _link(entry: LinkEntry) -> Link:
+    # Most scenarios have perfect links, and need nothing that draws by chance.
+    from playground.link import Link
+
     return Link(
         latency_s=seconds(entry.latency),
         jitter_s=seconds(entry.jitter),
