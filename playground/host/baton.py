@@ -69,6 +69,19 @@ class Sleeper(Protocol):
         ...
 
 
+class Idle(Protocol):
+    """A wait that nobody notices the end of, in a loop that would take it up again."""
+
+    @property
+    def span(self) -> int:
+        """Returns for how long it waits each time, nanoseconds."""
+        ...
+
+    def silent_until(self, wakes: int) -> int:
+        """Returns an instant before which nothing comes of it."""
+        ...
+
+
 class Strand:
     """A thread of the program, as the baton sees it."""
 
@@ -91,13 +104,18 @@ class Strand:
         self.parked = False
         self.woken = WOKEN
         self.real_ident = 0
-        self.idle: object = None
-        """The network client for which it waits, if that is all it does."""
+        self.idle: Idle | None = None
+        """The loop that waits, if that is all it does."""
         self.ended: list[Callable[[], object]] = []
         """Called when the thread has ended, while it still holds the baton."""
 
     def expire(self, baton: Baton) -> None:
-        """Is ready again, its time being up."""
+        """Is ready again, its time being up; or sleeps on, with nothing to do."""
+        idle = self.idle
+        # Who is ready before it may give it something to do.
+        if idle and not baton.ready and idle.silent_until(baton.now) > baton.now:
+            baton.sleep_until(baton.now + idle.span, self)
+            return
         self.ticket += 1
         self.woken = TIMED_OUT
         baton.ready.append(self)
@@ -122,8 +140,6 @@ class Baton:
         self.on_interrupt: Callable[[], object] = lambda: None
         """Runs pending signal handlers, in the main thread."""
         self.interrupted = False
-        self.silent_until: Callable[[Any, int], int] = lambda client, deadline: deadline
-        """Until when an idle strand that wakes at an instant says nothing."""
         self.on_broken_promise: Callable[[], object] = lambda: None
         """Is called when an idle strand has said something all the same."""
         self._channel: Channel | None = None
@@ -203,7 +219,7 @@ class Baton:
             if due < first and sleeper.ticket == ticket:
                 idle = getattr(sleeper, "idle", None)
                 if idle is not None:
-                    due = self.silent_until(idle, due)
+                    due = idle.silent_until(due)
                 first = min(first, due)
         return first
 
@@ -247,7 +263,7 @@ class Baton:
         deadline: int | None = None,
         queue: deque[Ticket] | None = None,
         *,
-        idle: object = None,
+        idle: Idle | None = None,
     ) -> int:
         """Gives the baton away until woken, or until ``deadline``.
 

@@ -47,6 +47,7 @@ def select(
     if timeout is not None and timeout < 0:
         raise ValueError("timeout must be non-negative")
     deadline: int | None = None
+    span = 0
     waits = False
     while True:
         can_read = [each for each, sock in readers if sock is None or sock.readable]
@@ -55,11 +56,15 @@ def select(
             return can_read, can_write, []
         if not waits:
             waits = True
-            deadline = None if timeout is None else BATON.after(timeout)
+            if timeout is not None:
+                deadline = BATON.after(timeout)
+                span = deadline - BATON.now
         elif deadline is not None and BATON.now >= deadline:
             return [], [], []
         watched = [sock for _, sock in (*readers, *writers) if sock is not None]
-        idle = None if deadline is None else _IDLE.client(sys._getframe(1))
+        idle = None
+        if span and not writers:
+            idle = _IDLE.waiting(sys._getframe(1), span)
         ticket = BATON.ticket()
         for sock in watched:
             sock.waiting.append(ticket)
@@ -113,7 +118,6 @@ def _epoll(sizehint: int = -1, flags: int = 0) -> Poll:
 
 def install(replacements: Replacements) -> None:
     """Replaces what waits for sockets."""
-    BATON.silent_until = _IDLE.silent_until
     put = replacements.put
     put(select_module, "select", select)
     put(select_module, "poll", Poll)
