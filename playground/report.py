@@ -36,8 +36,9 @@ from playground.scenario import Setup, load_scenario
 from playground.signals import Signal
 from playground.trajectory import Array, Traces
 
-BUCKETS = 1200
-"""Spans of a plot; each shows the least and the greatest value in it."""
+BUCKETS = 600
+"""Spans of a plot, about two pixels each; each shows the least and the greatest value
+in it. Twice as many look the same and take twice as long to move."""
 PER_PANEL = 6
 MOST_MARKS = 40
 """So many events are marked in the plots."""
@@ -472,6 +473,8 @@ class _Plots:
         plot.xaxis.formatter = DatetimeTickFormatter(
             days="%d %b", hours="%H:%M", minutes="%H:%M", seconds="%H:%M:%S"
         )
+        # Each frame of a pan draws them again, and nobody reads values from them.
+        plot.axis.minor_tick_line_color = None
         items: list[tuple[str, list[Any]]] = []
         for signal, colour in zip(signals, Category10[10], strict=False):
             source = self._source(self.traces, signal.name, span)
