@@ -263,8 +263,3 @@ def test_outputs_marked_unusable_in_the_card_are_named():
 
 def test_it_keeps_the_rules_of_every_plant():
     check_plant(lambda: LearnedPlant(made_model()))
-
-
-def test_a_fast_form_that_was_not_taught_is_refused():
-    with pytest.raises(PlaygroundError, match="no fast form"):
-        LearnedPlant(made_model(), fast=True)

@@ -204,7 +204,6 @@ def test_there_is_nothing_to_force_in_a_plant_that_was_not_learned():
     [
         ("{model: model, fsat: true}", "'fast'"),
         ("{model: model, fast: 3}", "neither true nor false"),
-        ("{model: model, fast: true}", "no fast form"),
     ],
 )
 def test_what_stands_beside_the_model_is_checked(tmp_path, plant, said):

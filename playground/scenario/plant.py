@@ -52,7 +52,7 @@ def learned_plant(entry: Mapping[str, Any], folder: Path) -> Any:
             f"model: {name!r} is not the name of a folder.",
             "write {model: models/NAME}",
         )
-    return LearnedPlant(found(folder, name), fast=entry.get("fast", False))
+    return LearnedPlant(found(folder, name), fast=entry.get("fast"))
 
 
 def allowed_share(plant: Any, entry: Any) -> float:

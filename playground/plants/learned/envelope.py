@@ -44,9 +44,15 @@ class Envelope:
         """Says for each run whether its state is near to those seen."""
         square = (state**2).sum(axis=1)[:, None] + self._squares
         distance = square - 2 * state @ self._states.T
-        nearest = np.partition(distance, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
-        reach: Array = np.sqrt(np.maximum(nearest, 0.0)).mean(axis=1)
-        return np.asarray(reach <= self._reach)
+        # Where as many as that are within reach, so is their mean: counting them is
+        # ten times as fast as finding out which they are.
+        near: Flags = np.count_nonzero(distance <= self._reach**2, axis=1) >= NEIGHBOURS
+        doubtful = np.flatnonzero(~near)
+        if len(doubtful):
+            rest = np.partition(distance[doubtful], NEIGHBOURS - 1, axis=1)
+            nearest = np.maximum(rest[:, :NEIGHBOURS], 0.0)
+            near[doubtful] = np.sqrt(nearest).mean(axis=1) <= self._reach
+        return near
 
     def outside(self, state: Array) -> str:
         """Names what is outside in one state: the signal furthest out."""

@@ -61,7 +61,7 @@ class Network:
         no, ny = self.outputs, self.na * self.outputs
         first, end = self.first_u, self.first_filter
         runs = x.shape[1]
-        self._x = x
+        self._x, self._first_x = x, x[0]
         self._newest, self._outputs = x[:, :, :no], x[:, :, no:ny]
         self._older_outputs = x[:, :, : ny - no]
         self._memory = x[:, :, ny:first]
@@ -130,6 +130,11 @@ class Network:
             y: Array = self._said_y[0].copy()
             return y
         return np.asarray(np.add.reduce(self._said_y, axis=0) / self.copies)
+
+    def seen(self) -> Array:
+        """Returns the state x of the first copy, runs × x; not a copy."""
+        seen: Array = self._first_x
+        return seen
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of lags, memory and filters."""

@@ -14,6 +14,7 @@ from playground.errors import FileFormatError, PlaygroundError, closest
 from playground.model import Model, load_model
 from playground.plants.departures import Departures
 from playground.plants.learned.combination import Combination
+from playground.plants.learned.distilled import Distilled
 from playground.plants.learned.envelope import Envelope, Flags
 from playground.plants.learned.families import FAMILIES
 from playground.plants.learned.network import Network
@@ -27,17 +28,20 @@ ACCOUNT_EVERY = 64
 class LearnedPlant:
     """A plant made of what was learned from recordings.
 
-    Its members each run on their own answers; an output is their weighed mean, or where that did better the median. A
-    step never fails and never leaves the limits of the outputs, whatever the
-    inputs; whether it is to be believed is another question, and `in_envelope`,
-    `departures` and `intervals` answer it.
+    It has one of two forms. Members each run on their own answers; an output is their
+    weighed mean, or where that did better the median. Or one small network steps that
+    was taught to answer as all members do. A step never fails and never leaves the
+    limits of the outputs, whatever the inputs; whether it is to be believed is another
+    question, and `in_envelope`, `departures` and `intervals` answer it.
 
     Args:
         model: A model, or the folder that holds one.
-        fast: Step the one small network that was taught to answer as all
-            members do; the card says how far it is from them.
+        fast: True for the network, False for the members, None for what the model
+            says: the network where it was hardly worse on held-back data. Where the
+            members are a single plain ARX, that is the fast form as well.
 
     Attributes:
+        fast: Whether it is the network that steps.
         signals: As in the model; an input without an initial value has the one
             of the recording's beginning.
         period_s: Seconds of one step.
@@ -46,17 +50,23 @@ class LearnedPlant:
         unusable: Outputs that no candidate predicted better than their mean.
     """
 
-    def __init__(self, model: Model | Path | str, *, fast: bool = False) -> None:
+    def __init__(self, model: Model | Path | str, *, fast: bool | None = None) -> None:
         self.model = model if isinstance(model, Model) else load_model(model)
         model = self.model
         self.period_s = model.period_s
         self.inputs, self.outputs = model.inputs, model.outputs
         self.unusable: tuple[str, ...] = tuple(model.card.get("unusable", ()))
-        if fast and "fast" not in model.card:
-            raise PlaygroundError(
-                "The model has no fast form; it was learned with too small a budget.",
-                "learn it with --budget 30s or more, or leave out fast",
-            )
+        if fast is None:
+            fast = bool(model.card.get("fast", {}).get("default", False))
+        elif fast and "fast" not in model.card:
+            if any(member.get("family") != "arx" for member in model.members):
+                raise PlaygroundError(
+                    "The model has no fast form; it was learned with too small a "
+                    "budget.",
+                    "learn it with --budget 30s or more, or leave out fast",
+                )
+            fast = False
+        self.fast = fast
         self._simulators = [taught(model)] if fast else simulators_of(model)
         try:
             get = model.parameters.__getitem__
@@ -123,14 +133,19 @@ class LearnedPlant:
             PlaygroundError: An input is missing.
         """
         try:
-            u = np.array([[inputs[name] for name in self.inputs]], dtype=np.float64)
+            told = [inputs[name] for name in self.inputs]
         except KeyError as error:
             raise PlaygroundError(
                 f"The plant needs the input {error}, which was not given."
                 f"{closest(error.args[0], inputs)}",
                 f"give all of: {', '.join(self.inputs)}",
             ) from error
-        return self._named(self.step_batch(now, u)[0])
+        u = self._scaled_inputs(np.array([told], dtype=np.float64))
+        if math.isnan(sum(u[0].tolist())):
+            u = np.where(np.isnan(u), self._last_u, u)
+        y: Array = self._advance(now, u) * self._y_std
+        y += self._y_mean
+        return self._named(y[0])
 
     def reset_batch(self, runs: int, *, seed: int = 0) -> Array:
         """Starts any number of equal runs.
@@ -181,12 +196,22 @@ class LearnedPlant:
         Returns:
             Outputs at ``now``, runs × outputs, columns as in ``outputs``.
         """
+        u = self._scaled_inputs(inputs)
+        if math.isnan(np.add.reduce(u, axis=None)):
+            u = np.where(np.isnan(u), self._last_u, u)
+        y: Array = self._advance(now, u) * self._y_std
+        y += self._y_mean
+        return y
+
+    def _scaled_inputs(self, inputs: Array) -> Array:
         u: Array = inputs - self._u_mean
         u /= self._u_std
         np.maximum(u, self._least_u, out=u)
         np.minimum(u, self._most_u, out=u)
-        if math.isnan(np.add.reduce(u, axis=None)):
-            u = np.where(np.isnan(u), self._last_u, u)
+        return u
+
+    def _advance(self, now: float, u: Array) -> Array:
+        """Makes one step; scaled inputs and outputs."""
         if len(self._simulators) == 1:
             scaled = self._simulators[0].advance(u)
             self._answers = scaled[None]
@@ -195,19 +220,21 @@ class LearnedPlant:
             scaled = self._combined(self._answers)
         self._last_u, self._scaled, self._spread = u, scaled, None
         self._steps += 1
-        self._pending.append((now, u, scaled))
+        if len(u) > 1:
+            # Only the first run is looked at: the rest is not kept for it.
+            self._pending.append((now, u[:1].copy(), scaled[:1].copy()))
+        else:
+            self._pending.append((now, u, scaled))
         if len(self._pending) >= ACCOUNT_EVERY:
             self._account()
-        y: Array = scaled * self._y_std
-        y += self._y_mean
-        return y
+        return scaled
 
     def _account(self) -> None:
         """Looks at the steps since it was last asked, all at once."""
         if not self._pending:
             return
-        inputs = np.concatenate([u[:1] for _, u, _ in self._pending])
-        outputs = np.concatenate([y[:1] for _, _, y in self._pending])
+        inputs = np.concatenate([u for _, u, _ in self._pending])
+        outputs = np.concatenate([y for _, _, y in self._pending])
         states = np.concatenate([inputs, outputs], axis=1)
         inside = self._envelope.box(states) & self._envelope.near(states)
         times = [now for now, _, _ in self._pending]
@@ -254,8 +281,12 @@ class LearnedPlant:
     def half_widths(self) -> Array:
         """Returns half-widths of the 90 % intervals, runs × outputs, in units."""
         if self._spread is None:
-            apart = (self._answers - self._scaled) ** 2
-            self._spread = np.sqrt((apart * self._weights).sum(axis=0))
+            only = self._simulators[0]
+            if isinstance(only, Distilled):
+                self._spread = only.apart.copy()
+            else:
+                apart = (self._answers - self._scaled) ** 2
+                self._spread = np.sqrt((apart * self._weights).sum(axis=0))
         if not self._steps:
             return np.zeros_like(self._scaled)
         # Bin 0 begins at step 1, bin 1 at step 2, bin 2 at step 4 ...
@@ -337,4 +368,7 @@ def simulators_of(model: Model) -> list[Simulator]:
 
 def taught(model: Model) -> Simulator:
     """Makes the simulator that answers as all members together do."""
-    return Network(model.card["fast"]["settings"], model.part("fast"))
+    settings, arrays = model.card["fast"]["settings"], model.part("fast")
+    if "third" in arrays:
+        return Distilled(settings, arrays)
+    return Network(settings, arrays)
