@@ -1,9 +1,9 @@
 """How long it takes to read and validate a scenario, beside ``import numpy``.
 
-The goal is 0.15 s beyond the start of the interpreter. Without numpy nothing can be
-judged, so its import is the baseline, measured in the same run; on a machine where it
-takes 0.08 s the goal is a ratio of 1.9. Processor time, best of several, with the
-bytecode that an installed package has.
+The goal is 0.15 s beyond the start of the interpreter. To import numpy, which these
+scenarios are read without, takes 0.08 s on a quiet machine: a ratio of 1.9 to it,
+measured in the same run, is the goal on any. Processor time, best of several, with
+the bytecode that an installed package has.
 """
 
 import os
@@ -49,4 +49,4 @@ def test_reading_and_validating(name, processor_s, request):
         f"{load_s / numpy_s:.2f} × import numpy ({numpy_s:.3f} s)"
     )
     if request.config.getoption("--benchmark-enable"):
-        assert load_s / numpy_s < 3
+        assert load_s / numpy_s < 1.9
