@@ -1,8 +1,7 @@
 """The report of a run: one HTML file that needs nothing else, no network.
 
 Verdict first, then checks, KPIs, what went wrong and where, and every signal on
-one time axis. Long runs are thinned to the least and the greatest value of each
-of many short spans, so nothing that stands out is lost.
+one time axis.
 """
 
 from __future__ import annotations
@@ -13,35 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from bokeh.embed import components
-from bokeh.layouts import column
-from bokeh.models import (
-    ColumnDataSource,
-    CrosshairTool,
-    DatetimeTickFormatter,
-    HoverTool,
-    Range1d,
-)
-from bokeh.models.annotations import BoxAnnotation, Legend, Span
-from bokeh.palettes import Category10
-from bokeh.plotting import figure
 from bokeh.resources import Resources
 
 from playground.errors import FileFormatError, PlaygroundError
+from playground.plots import Plots
 from playground.quantity import say_seconds
 from playground.recording import Recording
 from playground.run import RECORDING, REPORT, RESOLVED, RESULT
 from playground.scenario import Setup, load_scenario
-from playground.signals import Signal
-from playground.trajectory import Array, Traces
+from playground.trajectory import Traces
 
-BUCKETS = 600
-"""Spans of a plot, about two pixels each; each shows the least and the greatest value
-in it. Twice as many look the same and take twice as long to move."""
-PER_PANEL = 6
-MOST_MARKS = 40
-"""So many events are marked in the plots."""
 WORST = 6
 """So many failed checks get a plot of their own."""
 CLOSEST = 3
@@ -120,7 +101,7 @@ def render(
         again: The command line that repeats it.
         other: Another run to compare with.
     """
-    plots = _Plots(
+    plots = Plots(
         setup,
         _traces(setup, recording),
         result.get("events", []),
@@ -373,221 +354,3 @@ def _excerpt(recording: Recording, setup: Setup, at_s: float) -> str:
             f"<td><code>{_text(payload)}</code></td></tr>"
         )
     return _table(("s", "client", "topic", "payload"), rows)
-
-
-class _Plots:
-    """The plots of a run; those of the overview share their time axis."""
-
-    def __init__(
-        self,
-        setup: Setup,
-        traces: Traces,
-        events: Sequence[Mapping[str, Any]],
-        other: Traces | None,
-    ) -> None:
-        self.setup = setup
-        self.other = other
-        self.events = events[:MOST_MARKS]
-        self.traces = traces
-        self._crosshair = CrosshairTool(dimensions="height", visible=False)
-        self.origin_ms = setup.start_ns / 1e6
-        self.end_ms = self.origin_ms + setup.duration_s * 1000
-
-    def overview(self, checks: Sequence[Mapping[str, Any]]) -> Any:
-        shared = Range1d(
-            start=self.origin_ms,
-            end=self.end_ms,
-            bounds=(self.origin_ms, self.end_ms),
-        )
-        panels = [
-            self._panel(group, shared, (0.0, self.setup.duration_s), checks)
-            for group in self._groups()
-        ]
-        return column(panels, sizing_mode="stretch_width")
-
-    def around(self, check: Mapping[str, Any]) -> Any:
-        """Returns plots of the time around the worst instant of a check, by unit."""
-        signals = [self.setup.signals[name] for name in check["signals"]]
-        if not signals:
-            return None
-        half_s = max(60.0, self.setup.duration_s * 0.02)
-        start_s = max(0.0, check["worst_s"] - half_s)
-        end_s = min(self.setup.duration_s, check["worst_s"] + half_s)
-        axis = Range1d(start=self._ms(start_s), end=self._ms(end_s))
-        by_unit: dict[str, list[Signal]] = {}
-        for signal in signals:
-            by_unit.setdefault(signal.unit, []).append(signal)
-        panels = [
-            self._panel(group, axis, (start_s, end_s), [check])
-            for group in by_unit.values()
-        ]
-        if len(panels) == 1:
-            return panels[0]
-        return column(panels, sizing_mode="stretch_width")
-
-    def _ms(self, time_s: float) -> float:
-        return self.origin_ms + time_s * 1000
-
-    def _groups(self) -> list[list[Signal]]:
-        """Returns the signals panel by panel: first what is judged or set."""
-        setup = self.setup
-        first = dict.fromkeys(
-            [n for check in setup.checks for n in check.signals]
-            + [n for kpi in setup.kpis.values() for n in kpi.signals]
-            + [n for _, c in setup.controllers for n in (*c.measures, *c.commands)]
-            + [one.signal.name for one in setup.disturbances]
-        )
-        groups: list[list[Signal]] = []
-        for names in (list(first), [n for n in setup.signals if n not in first]):
-            by_unit: dict[str, list[Signal]] = {}
-            for name in names:
-                if len(self.traces.samples[name][0]):
-                    signal = setup.signals[name]
-                    by_unit.setdefault(signal.unit, []).append(signal)
-            groups += [
-                here[i : i + PER_PANEL]
-                for here in by_unit.values()
-                for i in range(0, len(here), PER_PANEL)
-            ]
-        return groups
-
-    def _panel(
-        self,
-        signals: Sequence[Signal],
-        axis: Range1d,
-        span: tuple[float, float],
-        checks: Sequence[Mapping[str, Any]],
-    ) -> Any:
-        unit = signals[0].unit
-        plot = figure(
-            height=230,
-            sizing_mode="stretch_width",
-            x_axis_type="datetime",
-            x_range=axis,
-            y_axis_label="" if unit == "1" else unit,
-            tools="xpan,xwheel_zoom,xbox_zoom,reset,save",
-            active_drag="xpan",
-            active_scroll="xwheel_zoom",
-        )
-        plot.toolbar.logo = None
-        plot.xaxis.formatter = DatetimeTickFormatter(
-            days="%d %b", hours="%H:%M", minutes="%H:%M", seconds="%H:%M:%S"
-        )
-        # Each frame of a pan draws them again, and nobody reads values from them.
-        plot.axis.minor_tick_line_color = None
-        items: list[tuple[str, list[Any]]] = []
-        for signal, colour in zip(signals, Category10[10], strict=False):
-            source = self._source(self.traces, signal.name, span)
-            line = plot.step(
-                "t", "v", source=source, mode="after", color=colour, name=signal.name
-            )
-            lines = [line]
-            if self.other is not None and signal.name in self.other.samples:
-                lines.append(self._beneath(plot, signal.name, span, colour))
-            items.append((signal.name, lines))
-        plot.add_tools(
-            HoverTool(
-                tooltips=f"$name: @v{{0.[000]}} {_text(unit)}, @t{{%T}}",
-                formatters={"@t": "datetime"},
-                visible=False,
-            ),
-            self._crosshair,
-        )
-        plot.add_layout(
-            Legend(items=items, click_policy="hide", label_text_font_size="11px"),
-            "right",
-        )
-        if self.setup.warm_up_s:
-            plot.add_layout(
-                BoxAnnotation(
-                    left=self.origin_ms,
-                    right=self._ms(self.setup.warm_up_s),
-                    fill_color="#888888",
-                    fill_alpha=0.12,
-                    level="underlay",
-                )
-            )
-        for event in self.events:
-            plot.add_layout(
-                Span(
-                    location=self._ms(event["at_s"]),
-                    dimension="height",
-                    line_color="#9a6700",
-                    line_dash="dotted",
-                )
-            )
-        names = {signal.name for signal in signals}
-        for check in checks:
-            if check["verdict"] == "fail" and names & set(check["signals"]):
-                plot.add_layout(
-                    Span(
-                        location=self._ms(check["worst_s"]),
-                        dimension="height",
-                        line_color="#b42318",
-                        line_dash="dashed",
-                    )
-                )
-        return plot
-
-    def _beneath(
-        self, plot: Any, name: str, span: tuple[float, float], colour: str
-    ) -> Any:
-        """Draws the same signal of the other run."""
-        assert self.other is not None
-        return plot.step(
-            "t",
-            "v",
-            source=self._source(self.other, name, span),
-            mode="after",
-            color=colour,
-            line_dash="dashed",
-            line_alpha=0.6,
-            name=f"{name}, the other",
-        )
-
-    def _source(
-        self, traces: Traces, name: str, span: tuple[float, float]
-    ) -> ColumnDataSource:
-        part = traces.trajectory([name], *span)
-        column = part.values[name]
-        times, values = thin(
-            np.append(part.times_s, part.end_s), np.append(column, column[-1])
-        )
-        return ColumnDataSource(
-            {"t": self.origin_ms + times * 1000, "v": values.astype(np.float32)}
-        )
-
-
-def thin(
-    times_s: Array, values: Array, *, buckets: int = BUCKETS
-) -> tuple[Array, Array]:
-    """Keeps the least and the greatest value of each of many equal spans.
-
-    First and last sample stay, and so does every gap (NaN).
-
-    Args:
-        times_s: Instants, ascending; shape (n,).
-        values: Values; shape (n,).
-        buckets: How many spans.
-
-    Returns:
-        At most about four samples a span, in order.
-    """
-    count = len(times_s)
-    if count <= 4 * buckets:
-        return times_s, values
-    place = np.floor(
-        (times_s - times_s[0]) / (times_s[-1] - times_s[0]) * buckets
-    ).astype(np.int64)
-    gaps = np.isnan(values)
-    order = np.lexsort((np.where(gaps, np.inf, values), place))
-    first = np.flatnonzero(np.diff(place[order], prepend=-1))
-    least = order[first]
-    order = np.lexsort((np.where(gaps, -np.inf, values), place))
-    last = np.flatnonzero(np.diff(place[order], append=buckets + 1))
-    greatest = order[last]
-    edges = np.flatnonzero(np.diff(gaps.astype(np.int8)))
-    kept = np.unique(
-        np.concatenate([[0, count - 1], least, greatest, edges, edges + 1])
-    )
-    return times_s[kept], values[kept]

@@ -12,10 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browser import DRAWN, tab
+
 from playground.errors import PlaygroundError
-from playground.report import thin, write_report
+from playground.plots import thin
+from playground.recording import Recording
+from playground.report import write_report
 from playground.run import run
 from playground.scenario import Scenario, load_scenario
+from playground.trajectory import Traces
 
 HERE = Path(__file__).parent
 
@@ -203,6 +210,51 @@ def test_a_browser_draws_the_report(folder, tmp_path):
     # Bokeh draws into canvases, which exist only once its script has run.
     assert "bk-Figure" in done.stdout
     assert "bk-Canvas" in done.stdout or "<canvas" in done.stdout
+
+
+ZOOMED = """
+(async ([start, end]) => {
+  const models = [...Bokeh.documents[0]._all_models.values()];
+  const axis = models.find((m) => m.x_range?.bounds).x_range;
+  const line = models.find((m) => m.type === "GlyphRenderer" && m.name === "temp");
+  axis.setv({start: axis.bounds[0] + start * 1000, end: axis.bounds[0] + end * 1000});
+  for (let k = 0; k < 3; k++)
+    await new Promise((done) => requestAnimationFrame(done));
+  const data = line.data_source.data;
+  return [[...data.t].map((t) => (t - axis.bounds[0]) / 1000), [...data.v]];
+})(SPAN)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="chromium is not installed"
+)
+def test_who_zooms_in_sees_every_sample(folder, tmp_path):
+    page = write_report(folder)
+    setup = load_scenario(folder / "scenario.resolved.yaml").prepare()
+    traces = Traces.of(
+        Recording.open(folder / "run.parquet"),
+        setup.signals,
+        ["temp"],
+        origin_ns=setup.start_ns,
+    )
+    times, values = traces.samples["temp"]
+    with tab(tmp_path / "browser") as browser:
+        browser.open(page.as_uri())
+        assert browser.run(DRAWN)
+        for start, end in [(100, 3500), (1000, 1060), (1020, 1090), (0, 3600)]:
+            drawn_t, drawn_v = browser.run(
+                ZOOMED.replace("SPAN", json.dumps([start, end]))
+            )
+            inside = (times >= start) & (times <= end)
+            expected = (times[inside], values[inside])
+            shown = np.searchsorted(drawn_t, expected[0], side="right") - 1
+            if end - start < 100:
+                assert np.allclose(np.array(drawn_v)[shown], expected[1], atol=1e-4)
+            else:
+                assert len(drawn_t) < len(times)
+                assert max(drawn_v) == pytest.approx(max(expected[1]), abs=1e-4)
 
 
 @pytest.mark.slow
