@@ -21,7 +21,6 @@ from playground.learn.candidates import (
 from playground.learn.dataset import Segment
 from playground.learn.filter_bank import Pairs
 from playground.learn.folds import RUNS, blocks_free_run, folds_of, later_starts
-from playground.learn.intervals import calibrated
 from playground.learn.selection import selected
 from playground.plants.learned.bank import GIVEN, Bank
 from playground.plants.learned.combination import Combination
@@ -293,48 +292,6 @@ def test_members_that_are_far_behind_have_no_say():
     np.testing.assert_allclose(
         geometric_mean([np.array([1.0, 4.0]), np.array([4.0, 4.0])]), [2.0, 4.0]
     )
-
-
-def test_intervals_cover_what_they_promise_and_say_when_they_cannot():
-    rng = np.random.default_rng(0)
-
-    def blocks(count):
-        truth, said, spread = [], [], []
-        for _ in range(count):
-            scale = 0.1 + 0.9 * np.linspace(0, 1, 200)[:, None]
-            truth.append(scale * rng.standard_normal((200, 1)))
-            said.append(np.zeros((200, 1)))
-            spread.append(scale)
-        return truth, said, spread, [k % 4 for k in range(count)]
-
-    arrays, about = calibrated(*blocks(40))
-    assert about["calibrated"]
-    assert (np.diff(arrays["factor"][:, 0]) >= 0).all()
-    truth, _, spread, _ = blocks(40)
-    covered = []
-    for lead in range(128, 200):
-        half = arrays["factor"][7] * (arrays["floor"] + spread[0][lead])
-        covered += [abs(t[lead]) <= half for t in truth]
-    assert 0.86 <= np.mean(covered) <= 0.97
-    _, about = calibrated(*blocks(4))
-    assert not about["calibrated"]
-    assert "few blocks" in about["kind"]
-    one, _ = calibrated(*blocks(1))
-    # At 128 steps a single block of 200 rows holds next to no independent errors.
-    assert one["factor"][7, 0] > 1.5 * one["factor"][0, 0]
-
-
-def test_intervals_are_widened_where_folds_differ():
-    rng = np.random.default_rng(0)
-    scale = [0.3, 0.3, 0.3, 1.0]
-    truth = [s * rng.standard_normal((300, 1)) for s in scale]
-    still = [np.zeros((300, 1))] * 4
-    _, about = calibrated(truth, still, still, [0, 1, 2, 3])
-    # Three folds cannot know how different a fourth one is.
-    assert about["widened"][0] > 1.2
-    alike = [rng.standard_normal((300, 1)) for _ in scale]
-    _, about = calibrated(alike, still, still, [0, 1, 2, 3])
-    assert about["widened"][0] < 1.1
 
 
 def test_what_is_no_better_than_plain_arx_by_more_than_chance_stays_plain_arx():

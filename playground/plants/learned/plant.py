@@ -289,10 +289,15 @@ class LearnedPlant:
                 self._spread = np.sqrt((apart * self._weights).sum(axis=0))
         if not self._steps:
             return np.zeros_like(self._scaled)
-        # Bin 0 begins at step 1, bin 1 at step 2, bin 2 at step 4 ...
-        lead = min(self._steps.bit_length(), len(self._interval["factor"])) - 1
+        # Row 0 is of step 1, row 1 of step 2, row 2 of step 4 ...
+        factors = self._interval["factor"]
+        row = min(self._steps.bit_length(), len(factors)) - 1
+        factor = factors[row]
+        if row + 1 < len(factors):
+            share = math.log2(self._steps) - row
+            factor = factor + share * (factors[row + 1] - factor)
         width = self._interval["floor"] + self._interval["spread"] * self._spread
-        return np.asarray(self._interval["factor"][lead] * width * self.scaling.y_std)
+        return np.asarray(factor * width * self.scaling.y_std)
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Returns the 90 % interval of each output at the last step."""
