@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from playground.learn import boosting, grey_box, network, student
+from playground.learn import boosting, grey_box, network
 from playground.learn.candidates import (
     BOOSTING,
     FILTER_BANK,
@@ -327,29 +327,6 @@ def test_what_is_no_better_than_plain_arx_by_more_than_chance_stays_plain_arx():
     chosen = selected([arx, good], truth, owner)
     assert chosen.plain == ()
     assert any(m is good for m in chosen.members)
-
-
-def test_the_fast_form_answers_almost_as_all_members_do(monkeypatch):
-    monkeypatch.setattr(student, "ROWS", 1500)
-    stages = tuple(
-        network.Stage(horizon=h, rounds=r, rate=3e-3) for h, r in ((5, 60), (30, 60))
-    )
-    monkeypatch.setattr(network, "STAGES", stages)
-    segments = made_segments((400, 300, 300, 350))
-    folds = folds_of(segments)
-    candidates = [tried(f, SMALL[f], folds, **LIMITS) for f in ("arx", "reservoir")]
-    truth = [b.y[HISTORY:] for fold in folds for b in fold]
-    owner = [k for k, fold in enumerate(folds) for _ in fold]
-    chosen = selected(candidates, truth, owner)
-    blocks = [b for fold in folds for b in fold]
-    arrays, about = student.taught(chosen, blocks, **LIMITS, seed=0)
-    spread = np.vstack([b.y for b in blocks]).std(axis=0)
-    assert (np.array(list(about["distance"].values())) < 0.5 * spread).all()
-    simulator = Network(about["settings"], arrays)
-    (new,) = made_segments((150,), seed=9)
-    (fast,) = blocks_free_run(simulator, [new], history=HISTORY)
-    (slow,) = blocks_free_run(student.Members(chosen), [new], history=HISTORY)
-    assert (np.sqrt(((fast - slow) ** 2).mean(axis=0)) < 0.5 * spread).all()
 
 
 def test_the_median_takes_the_middle_of_those_who_have_a_weight():

@@ -316,21 +316,7 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
         ],
     )
     if "fast" in card:
-        away = ", ".join(f"{n} {v:.3f}" for n, v in card["fast"]["distance"].items())
-        lines += [
-            "",
-            "## Fast form",
-            "",
-            "`LearnedPlant(model, fast=True)` steps a single network that was taught to "
-            "answer as all members do. What runs else, and what all other figures of "
-            "this card are of, are the members. On inputs it was not taught with the "
-            f"network is this far from them, in spreads of the data: {away}.",
-            "",
-        ]
-        lines += [
-            f"* {e['output']}: RMSE {e['rmse']:.4g} {e['unit']} in free run"
-            for e in card["fast"].get("errors", ())
-        ]
+        lines += ["", *_about_fast(model)]
     stable = card["stability"]
     shares = ", ".join(f"{n} {v:.1%}" for n, v in stable["at_limit"].items())
     lines += [
@@ -358,6 +344,59 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
     if test and card["errors"]:
         texts["free-run.svg"] = _picture(model, test)
     return texts
+
+
+def _about_fast(model: Model) -> list[str]:
+    """Says what the fast form is, what is lost by it, and which form steps."""
+    fast = model.card["fast"]
+    what = (
+        f"the member of the family {fast['family']} alone"
+        if "family" in fast
+        else "a single network that was taught to answer as all members do"
+    )
+    runs, other = ("it", "the members") if fast["default"] else ("the members", "it")
+    wanted = "false" if fast["default"] else "true"
+    lines = [
+        "## Fast form",
+        "",
+        f"The fast form is {what}. What steps, and what the other figures of this card "
+        f"are of, is {runs}; `fast: {wanted}` beside the model steps {other}. On "
+        "held-back rows, in spreads of the training data:",
+        "",
+        *_table(
+            ["output", "fast form", "members", "apart"],
+            [
+                [
+                    n,
+                    *(
+                        f"{fast[k][n]:.3f}"
+                        for k in ("validation", "members", "distance")
+                    ),
+                ]
+                for n in model.outputs
+            ],
+        ),
+    ]
+    if fast.get("errors"):
+        lines += ["", "On the data held back at the end, RMSE in free run:", ""]
+        lines += _table(
+            ["output", "unit", "fast form", "members"],
+            [
+                [e["output"], e["unit"], f"{e['rmse']:.4g}", f"{m['rmse']:.4g}"]
+                for e, m in zip(fast["errors"], fast["errors_of_members"], strict=True)
+            ],
+        )
+    numbers = [sum(a.size for a in model.part(k).values()) for k in _parts(model)]
+    lines += [
+        "",
+        f"It has {numbers[-1]:,} numbers; the {len(model.members)} members have "
+        f"{sum(numbers[:-1]):,}.",
+    ]
+    return lines
+
+
+def _parts(model: Model) -> list[int | str]:
+    return [*range(len(model.members)), "fast"]
 
 
 def _picture(model: Model, test: Sequence[Segment]) -> str:

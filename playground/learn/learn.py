@@ -34,15 +34,16 @@ from playground.learn.dataset import (
 )
 from playground.learn.envelope import measured as envelope_of
 from playground.learn.examination import Finding, examined_rows, examined_series
+from playground.learn.fast_form import fast_form
 from playground.learn.folds import folds_of, later_starts
 from playground.learn.free_run import judge
 from playground.learn.grey_box import described
 from playground.learn.intervals import calibrated
 from playground.learn.selection import Selection, selected
-from playground.learn.student import taught
 from playground.model import Model
 from playground.plants.learned import LearnedPlant
 from playground.plants.learned.base import standing_below
+from playground.plants.learned.families import quick
 from playground.plants.learned.simulator import Scaling
 from playground.recording import Recording
 from playground.signals import Signals
@@ -231,20 +232,24 @@ def learn_segments(
     }
     for number, member in enumerate(chosen.members):
         parameters |= _named(number, member.parameters)
-    if budget_s >= FAST_FROM_S:
-        arrays, about = taught(
+    unusable = hopeless(train[0].outputs, chosen, folds)
+    alone = len(chosen.members) == 1 and quick(
+        chosen.members[0].family, chosen.members[0].settings
+    )
+    if budget_s >= FAST_FROM_S and not alone:
+        arrays, about, width = fast_form(
+            candidates,
             chosen,
-            [b for fold in folds for b in fold],
+            folds,
+            runs=runs,
+            run_fold=run_owner,
+            interval=interval,
             low=scaling.scaled_y(low),
             high=scaling.scaled_y(high),
             seed=seed,
+            unusable=unusable,
         )
         fast = {"fast": about}
-        alone = [np.zeros_like(s) for s in chosen.spread]
-        width, _ = calibrated(runs, chosen.said, alone, run_owner, blocks=len(truth))
-        # It is as wrong as those who taught it and as far from them as it is.
-        away = np.array([about["distance"][name] for name in train[0].outputs])
-        width["factor"] *= np.hypot(1.0, away / width["floor"])
         parameters |= {**_named("fast", arrays), **_named("fast interval", width)}
     model = Model(
         signals=signals,
@@ -282,7 +287,7 @@ def learn_segments(
             "plain": [train[0].outputs[k] for k in chosen.plain],
             **({} if base is None else {"base": base}),
             **fast,
-            "unusable": hopeless(train[0].outputs, chosen, folds),
+            "unusable": unusable,
             "errors": [],
         },
     )
@@ -300,8 +305,15 @@ def judged(model: Model, test: Sequence[Segment]) -> Model:
     errors = judge(plant, test) if test else []
     fast: dict[str, Any] = {}
     if "fast" in model.card and test:
-        quick = judge(LearnedPlant(model, fast=True), test)
-        fast = {"fast": {**model.card["fast"], "errors": [e.as_dict() for e in quick]}}
+        other = judge(LearnedPlant(model, fast=not plant.fast), test)
+        each = {plant.fast: errors, not plant.fast: other}
+        fast = {
+            "fast": {
+                **model.card["fast"],
+                "errors": [e.as_dict() for e in each[True]],
+                "errors_of_members": [e.as_dict() for e in each[False]],
+            }
+        }
     unusable = set(model.card["unusable"])
     for e in errors:
         # Folds of little data differ by chance: what they doubt and unseen data show

@@ -339,10 +339,20 @@ def print_task(task: Task, plant: LearnedPlant, seconds: float) -> Table:
         return "-" if value is None else f"{value:.3f}"
 
     main = next(iter(task.test))
-    quick = plant.model.card.get("fast", {}).get("errors")
-    if quick:
-        said = ", ".join(f"{e['output']} {e['nrmse']:.3f}" for e in quick)
-        print(f"  the fast form on the first test set: {said}")
+    about = plant.model.card.get("fast", {})
+    if about:
+        what = about.get("family", "a taught network")
+        print(f"  fast form: {what}; it steps by default: {about['default']}")
+        for which, key, held in (
+            ("fast form", "errors", "validation"),
+            ("members", "errors_of_members", "members"),
+        ):
+            said = ", ".join(
+                f"{e['output']} {e['nrmse']:.3f} (held-back folds "
+                f"{about[held][e['output']]:.3f})"
+                for e in about[key]
+            )
+            print(f"  {which} on the first test set: {said}")
     table = judged(plant, task)
     # What the card says without any test data: errors on blocks left out.
     said_on_card = list(plant.model.card["validation"].values())
@@ -365,10 +375,10 @@ def print_task(task: Task, plant: LearnedPlant, seconds: float) -> Table:
         after = "the end" if lead.get("end") else f"{lead['seconds']:g} s"
         print(f"  90 % interval at {after}: {shares}")
     print(f"  steps/s: {speed(plant)}")
-    if quick:
-        print(
-            f"  steps/s of the fast form: {speed(LearnedPlant(plant.model, fast=True))}"
-        )
+    if about:
+        other = "the members" if plant.fast else "the fast form"
+        plant = LearnedPlant(plant.model, fast=not plant.fast)
+        print(f"  steps/s of {other}: {speed(plant)}")
     return table
 
 

@@ -28,3 +28,14 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Array]], Simulator
     "state space": StateSpace,
 }
 """Name of a family in a model and the class that steps it."""
+
+QUICK = ("arx", "grey box", "state space")
+
+
+def quick(family: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a member of a family steps as fast as a plant should, alone."""
+    if family == "hybrid":
+        # A physical plant steps its runs one by one.
+        below = "plant" not in settings["base"]
+        return below and str(settings["learned"]["family"]) in QUICK
+    return family in QUICK

@@ -16,7 +16,7 @@ from playground.plants.departures import Departures
 from playground.plants.learned.combination import Combination
 from playground.plants.learned.distilled import Distilled
 from playground.plants.learned.envelope import Envelope, Flags
-from playground.plants.learned.families import FAMILIES
+from playground.plants.learned.families import FAMILIES, quick
 from playground.plants.learned.network import Network
 from playground.plants.learned.simulator import Array, Scaling, Simulator
 from playground.signals import Signals
@@ -38,7 +38,7 @@ class LearnedPlant:
         model: A model, or the folder that holds one.
         fast: True for the network, False for the members, None for what the model
             says: the network where it was hardly worse on held-back data. Where the
-            members are a single plain ARX, that is the fast form as well.
+            the only member is as quick as that, it is the fast form as well.
 
     Attributes:
         fast: Whether it is the network that steps.
@@ -59,7 +59,9 @@ class LearnedPlant:
         if fast is None:
             fast = bool(model.card.get("fast", {}).get("default", False))
         elif fast and "fast" not in model.card:
-            if any(member.get("family") != "arx" for member in model.members):
+            if len(model.members) > 1 or not quick(
+                str(model.members[0].get("family")), model.members[0]
+            ):
                 raise PlaygroundError(
                     "The model has no fast form; it was learned with too small a "
                     "budget.",
@@ -67,7 +69,7 @@ class LearnedPlant:
                 )
             fast = False
         self.fast = fast
-        self._simulators = [taught(model)] if fast else simulators_of(model)
+        self._simulators = [quick_one(model)] if fast else simulators_of(model)
         try:
             get = model.parameters.__getitem__
             self.scaling = Scaling(
@@ -353,27 +355,39 @@ def simulators_of(model: Model) -> list[Simulator]:
     Raises:
         FileFormatError: A member is of an unknown family or incomplete.
     """
-    made = []
-    for number, member in enumerate(model.members):
-        family = FAMILIES.get(str(member.get("family")))
-        if family is None:
-            raise FileFormatError(
-                f"The model has a member of the family {member.get('family')!r}, which "
-                f"is not known ({', '.join(FAMILIES)}).",
-                "update mqtt-playground, or learn the model again",
-            )
-        try:
-            made.append(family(member, model.part(number)))
-        except KeyError as error:
-            raise FileFormatError(
-                f"Member {number} of the model has no {error}.", "learn the model again"
-            ) from error
-    return made
+    return [
+        _made(str(member.get("family")), member, model.part(number), f"Member {number}")
+        for number, member in enumerate(model.members)
+    ]
 
 
-def taught(model: Model) -> Simulator:
-    """Makes the simulator that answers as all members together do."""
-    settings, arrays = model.card["fast"]["settings"], model.part("fast")
+def quick_one(model: Model) -> Simulator:
+    """Makes what steps fast: a single member, or a network taught by all.
+
+    Raises:
+        FileFormatError: It is of an unknown family or incomplete.
+    """
+    about, arrays = model.card["fast"], model.part("fast")
+    if "family" in about:
+        return _made(about["family"], about["settings"], arrays, "The fast form")
     if "third" in arrays:
-        return Distilled(settings, arrays)
-    return Network(settings, arrays)
+        return Distilled(about["settings"], arrays)
+    return Network(about["settings"], arrays)
+
+
+def _made(
+    name: str, settings: Mapping[str, Any], arrays: Mapping[str, Array], which: str
+) -> Simulator:
+    family = FAMILIES.get(name)
+    if family is None:
+        raise FileFormatError(
+            f"The model has a member of the family {name!r}, which is not known "
+            f"({', '.join(FAMILIES)}).",
+            "update mqtt-playground, or learn the model again",
+        )
+    try:
+        return family(settings, arrays)
+    except KeyError as error:
+        raise FileFormatError(
+            f"{which} of the model has no {error}.", "learn the model again"
+        ) from error
