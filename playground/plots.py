@@ -39,24 +39,37 @@ MOST_MARKS = 40
 """So many events are marked in the plots."""
 
 _ZOOM = """
-// Draws what the window shows, and a quarter of its width on both sides, once it
-// shows something else or much less.
-const seen = axis.drawn ??= {from: axis.bounds[0], to: axis.bounds[1], waits: false};
+// While the window moves, few spans are drawn, and half a window on both sides; when
+// it has come to rest, all.
+const seen = axis.drawn ??= {from: axis.bounds[0], to: axis.bounds[1]};
 if (seen.waits) return;
 seen.waits = true;
 requestAnimationFrame(() => {
   seen.waits = false;
   const width = axis.end - axis.start;
   const inside = seen.from <= axis.start && axis.end <= seen.to;
-  if (inside && seen.to - seen.from <= 3 * width) return;
-  seen.from = axis.start - width / 4;
-  seen.to = axis.end + width / 4;
-  for (const [whole, drawn] of sources)
-    drawn.data = part(whole.data.t, whole.data.v, seen.from - origin, seen.to - origin);
+  if (seen.rests || !inside || seen.to - seen.from > 3 * width)
+    draw(buckets / 3, width / 2);
+  seen.rests = false;
+  clearTimeout(seen.timer);
+  seen.timer = setTimeout(() => {
+    draw(buckets, (axis.end - axis.start) / 4);
+    seen.rests = true;
+  }, 200);
 });
 
+function draw(count, margin) {
+  seen.from = axis.start - margin;
+  seen.to = axis.end + margin;
+  count *= (seen.to - seen.from) / (axis.end - axis.start);
+  for (const [whole, drawn] of sources) {
+    const {t, v} = whole.data;
+    drawn.data = part(t, v, seen.from - origin, seen.to - origin, count);
+  }
+}
+
 // As the function thin() of Python does: gaps, and of each span the least and greatest.
-function part(t, v, from, to) {
+function part(t, v, from, to, count) {
   let lo = place(t, from) - 1, hi = place(t, to);
   lo = Math.max(lo, 0);
   hi = Math.min(hi, t.length - 1);
@@ -67,7 +80,7 @@ function part(t, v, from, to) {
     keep(Math.min(least, greatest));
     keep(Math.max(least, greatest));
   };
-  const all = hi - lo <= 4 * buckets, scale = 1.5 * buckets / (t[hi] - t[lo] || 1);
+  const all = hi - lo <= 4 * count, scale = count / (t[hi] - t[lo] || 1);
   for (let i = lo + 1; i <= hi; i++) {
     const now = Math.floor((t[i] - t[lo]) * scale);
     const gap = isNaN(v[i]) !== isNaN(v[i - 1]);

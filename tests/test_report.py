@@ -217,9 +217,11 @@ ZOOMED = """
   const models = [...Bokeh.documents[0]._all_models.values()];
   const axis = models.find((m) => m.x_range?.bounds).x_range;
   const line = models.find((m) => m.type === "GlyphRenderer" && m.name === "temp");
+  if (axis.drawn) axis.drawn.rests = false;
   axis.setv({start: axis.bounds[0] + start * 1000, end: axis.bounds[0] + end * 1000});
-  for (let k = 0; k < 3; k++)
-    await new Promise((done) => requestAnimationFrame(done));
+  await new Promise((done) => requestAnimationFrame(done));
+  while (!axis.drawn?.rests)
+    await new Promise((done) => setTimeout(done, 20));
   const data = line.data_source.data;
   return [[...data.t].map((t) => (t - axis.bounds[0]) / 1000), [...data.v]];
 })(SPAN)
@@ -253,7 +255,7 @@ def test_who_zooms_in_sees_every_sample(folder, tmp_path):
             if end - start < 100:
                 assert np.allclose(np.array(drawn_v)[shown], expected[1], atol=1e-4)
             else:
-                assert len(drawn_t) < len(times)
+                assert drawn_t == sorted(drawn_t)
                 assert max(drawn_v) == pytest.approx(max(expected[1]), abs=1e-4)
 
 
