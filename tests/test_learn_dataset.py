@@ -12,6 +12,7 @@ from playground.errors import NotEnoughData, PlaygroundError
 from playground.learn.dataset import (
     Series,
     believed,
+    end_of_rows,
     held,
     ordered,
     read_segments,
@@ -51,9 +52,43 @@ def test_a_command_acts_from_the_row_after_the_one_it_was_sent_with(tmp_path):
     (segment,) = read_segments(
         recorded(tmp_path, sorted(rows, key=lambda r: r[0])), SIGNALS, period_s=5.0
     )
-    # The grid begins with the first message, at -1 s: rows end at 4, 9, 14, 19 s.
-    assert segment.y[:, 0].tolist() == [20, 21, 22, 23]
-    assert segment.u[:, 0].tolist() == pytest.approx([0.2, 8.0, 18.0, 28.0])
+    # Rows end where the plant speaks, though the first word was that of the command.
+    assert segment.y[:, 0].tolist() == [21, 22, 23, 24]
+    assert segment.u[:, 0].tolist() == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize("first_word_s", [-5.0, -4.3, -0.3])
+@pytest.mark.parametrize("lateness_s", [0.0, 0.04])
+def test_rows_hold_what_a_plant_answered_to_whenever_the_recording_began(
+    tmp_path, first_word_s, lateness_s
+):
+    rng = np.random.default_rng(4)
+    value, told, rows = 20.0, 30.0, [(first_word_s, "p/u", 30.0)]
+    for k in range(300):
+        at = 5.0 * k + lateness_s * rng.random()
+        rows.append((at, "p/t", value))
+        if k % 7 == 0:
+            told = float(rng.integers(0, 60))
+            rows.append((at + 0.001, "p/u", told))
+        value = 0.8 * value + 0.2 * told
+    (segment,) = read_segments(recorded(tmp_path, rows), SIGNALS, period_s=5.0)
+    features = np.column_stack([segment.y[:-1, 0], segment.u[1:, 0]])
+    weights, _, _, _ = np.linalg.lstsq(features, segment.y[1:, 0], rcond=None)
+    assert weights == pytest.approx([0.8, 0.2], abs=1e-4 + lateness_s / 5)
+    wrong = features @ weights - segment.y[1:, 0]
+    assert np.abs(wrong).max() < 0.01 + 20 * lateness_s / 5
+
+
+def test_rows_end_when_most_measurements_have_come():
+    steady = 5.0 * np.arange(100)
+    assert end_of_rows([steady + 1.25], 5.0) == 1.25
+    assert end_of_rows([steady + 0.5, steady + 1.0], 5.0) == 1.0
+    assert end_of_rows([steady + 4.8, steady + 5.3], 5.0) == 0.3
+    # One word in between, or a period that is no part of a row's, rules nothing.
+    assert end_of_rows([np.append(steady + 1.25, 13.9)], 5.0) == 1.25
+    assert end_of_rows([np.arange(0.3, 500.0, 1.0)], 5.0) == 0.0
+    assert end_of_rows([5.015 * np.arange(1000)], 5.0) == 0.0
+    assert end_of_rows([np.array([])], 5.0) == 0.0
 
 
 def test_a_command_sent_at_the_end_of_a_row_belongs_to_the_next():

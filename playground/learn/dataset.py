@@ -24,6 +24,12 @@ from playground.signals import Signals
 Array = npt.NDArray[np.float64]
 Aggregate = Literal["mean", "last"]
 
+SYNCHRONOUS = 0.98
+"""Share of measurements that come at the same part of each period, if they do."""
+INSTANT_S = 1e-6
+"""Stamps so near to the end of a row are of its end: seconds since 1970 are no more
+exact than a quarter of this."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
@@ -166,7 +172,7 @@ def held(
     first = math.nan if before is None else before
     # Index of the last word strictly before an edge: a command sent at the very
     # instant at which a row ends acts on the next row, not on this one.
-    last = np.searchsorted(time, edges, side="left") - 1
+    last = np.searchsorted(time, edges - INSTANT_S, side="left") - 1
     padded = np.concatenate([[first], value])
     changes = np.concatenate([[edges[0]], time])
     filled = np.nan_to_num(padded)
@@ -174,7 +180,7 @@ def held(
     integral = area[last + 1] + filled[last + 1] * (edges - changes[last + 1])
     mean: Array = np.diff(integral) / step
     # A word at the very beginning of the step holds for all of it.
-    begin = np.searchsorted(time, edges[:-1], side="right") - 1
+    begin = np.searchsorted(time, edges[:-1] + INSTANT_S, side="right") - 1
     steady = last[1:] == begin
     mean[steady] = padded[last[1:] + 1][steady]
     # Nothing was known at the beginning of the step.
@@ -208,7 +214,7 @@ def sampled(
     """
     step = float(grid[1] - grid[0]) if len(grid) > 1 else 1.0
     edges = np.concatenate([[grid[0] - step], grid])
-    upto = np.searchsorted(series.time, edges, side="right")
+    upto = np.searchsorted(series.time, edges + INSTANT_S, side="right")
     padded = np.concatenate([[math.nan], series.value])
     stamps = np.concatenate([[-math.inf], series.time])
     newest = padded[upto[1:]]
@@ -220,6 +226,38 @@ def sampled(
         several = (count > 1) & np.isfinite(newest)
         newest[several] = total[several] / count[several]
     return newest
+
+
+def end_of_rows(times: Sequence[Array], period_s: float) -> float:
+    """Returns when within a period rows should end: when measurements have come.
+
+    A plant that is asked each period answers with what its inputs did until then.
+    If a row ended just before the answer came, it would hold the answer before, beside
+    inputs which that one knew nothing of.
+
+    Args:
+        times: When each measurement spoke, seconds from any origin.
+        period_s: Seconds from row to row.
+
+    Returns:
+        Seconds after the origin, from 0 to below ``period_s``; 0 where measurements
+        come all through the period, as those of faster or of other periods do.
+    """
+    phases = np.sort(np.round(np.concatenate(times), 6) % period_s)
+    if not len(phases):
+        return 0.0
+    # The shortest arc that holds nearly all; a few words between are no rule.
+    most = int(np.ceil(SYNCHRONOUS * len(phases)))
+    round_twice = np.concatenate([phases, phases + period_s])
+    arcs = round_twice[most - 1 :][: len(phases)] - phases
+    begin = int(np.argmin(arcs))
+    arc = float(arcs[begin])
+    if arc > period_s / 2:
+        return 0.0
+    # Those that are late now and then belong to it too.
+    late = round_twice[begin:] - phases[begin]
+    end = phases[begin] + late[late <= 2 * arc].max()
+    return round(float(end) % period_s, 6) % period_s
 
 
 def read_segments(
@@ -303,7 +341,8 @@ def segments_of(
     spoken = [series[s.name].time for s in (*inputs, *outputs)]
     first = min(time[0] for time in spoken if len(time))
     last = max(time[-1] for time in spoken if len(time))
-    rows = int((last - first) / period_s + 1e-6) + 1
+    first += end_of_rows([series[s.name].time - first for s in outputs], period_s)
+    rows = max(0, int((last - first) / period_s + 1e-6)) + 1
     grid = first + period_s * np.arange(rows)
     columns: dict[str, Array] = {}
     for signal in inputs:
