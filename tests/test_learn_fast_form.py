@@ -170,3 +170,13 @@ def test_the_card_tells_of_both_forms_and_which_one_steps(monkeypatch, tmp_path)
 )
 def test_how_much_may_be_lost(ratio, counts, lost):
     assert fast_form.too_much(np.array(ratio), counts) is lost
+
+
+def test_a_correction_is_trusted_as_far_as_it_is_right_where_it_was_not_learned():
+    rng = np.random.default_rng(0)
+    missing = rng.standard_normal((500, 3))
+    wild = rng.standard_normal(500)
+    added = np.stack([missing[:, 0], 2 * missing[:, 1], wild], axis=1)
+    trust = student._trust(added, missing)
+    assert trust[:2] == pytest.approx([1.0, 0.5])
+    assert trust[2] < 0.1

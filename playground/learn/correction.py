@@ -11,7 +11,7 @@ Array = npt.NDArray[Any]
 
 UNITS = (64, 48)
 """Rectified units of the two layers."""
-ROUNDS = 4000
+ROUNDS = 8000
 BATCH = 512
 RATE = 3e-3
 DECAY = 0.01
