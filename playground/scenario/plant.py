@@ -24,7 +24,8 @@ def learned_plant(entry: Mapping[str, Any], folder: Path) -> Any:
     """Makes the learned plant that an entry names.
 
     Args:
-        entry: ``{model: folder, fast: true, force: true}``.
+        entry: ``{model: folder, fast: true, force: true}``; without ``fast`` the
+            model says which of its forms steps.
         folder: Of the scenario.
 
     Raises:
