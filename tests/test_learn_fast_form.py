@@ -40,7 +40,7 @@ def _short_training(monkeypatch):
     monkeypatch.setattr(network, "STAGES", stages)
     monkeypatch.setattr(student, "ROWS", 1500)
     monkeypatch.setattr(student, "LONGEST", 200)
-    monkeypatch.setattr(correction, "ROUNDS", 300)
+    monkeypatch.setattr(correction, "ROUNDS", (300, 300))
 
 
 def made_segments(rows, seed=0):
@@ -97,13 +97,12 @@ def test_a_network_is_taught_where_no_quick_member_is_as_good():
     assert (width["factor"] > known["interval"]["factor"]).all()
 
 
-def test_what_is_missing_is_learned_with_how_far_the_members_are_apart(monkeypatch):
-    monkeypatch.setattr(correction, "ROUNDS", 1000)
+def test_what_is_missing_is_learned_with_how_far_the_members_are_apart():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3000, 4)).astype(np.float32)
     x[:, -1] = 1.0
     missing = np.stack([x[:, 0] * x[:, 1] + 0.5, np.abs(x[:, 2])], axis=1)
-    a = correction.corrected(x, missing.astype(float), outputs=1, seed=0)
+    a = correction.corrected(x, missing.astype(float), outputs=1, rounds=1000, seed=0)
     two = np.maximum(np.maximum(x @ a["first"], 0.0) @ a["second"], 0.0)
     off = x @ a["straight"] + two @ a["third"] - missing
     assert (off.std(axis=0) < np.array([0.15, 0.2]) * missing.std(axis=0)).all()
@@ -163,7 +162,7 @@ def test_the_card_tells_of_both_forms_and_which_one_steps(monkeypatch, tmp_path)
     [
         ([1.02, 1.02], [0, 1], False),
         ([1.15, 0.9], [0, 1], False),
-        ([1.04, 1.04], [0, 1], True),
+        ([1.06, 1.06], [0, 1], True),
         ([1.3, 0.7], [0, 1], True),
         ([3.0, 1.0], [1], False),
     ],

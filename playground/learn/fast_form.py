@@ -24,9 +24,10 @@ from playground.plants.learned.families import quick
 
 Array = npt.NDArray[np.float64]
 
-ON_AVERAGE = 1.03
+ON_AVERAGE = 1.05
 """Times the error of the members, geometric mean over outputs, up to which the fast
-form steps by default."""
+form steps by default. A taught network is judged without the inputs of a fold; with
+all of them it loses less than that figure says."""
 AT_WORST = 1.2
 """The same of the worst output: the errors of folds differ by more than that."""
 

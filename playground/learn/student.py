@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from playground.learn import network
 from playground.learn.candidates import HISTORY, Candidate
-from playground.learn.correction import corrected
+from playground.learn.correction import corrected, rounds_for
 from playground.learn.dataset import Segment
 from playground.learn.selection import Selection
 from playground.plants.learned.combination import Combination
@@ -52,7 +52,7 @@ EFFORT = 2.0
 JUDGED = 0
 """The fold on which is measured what is lost."""
 
-RECORDED = 0.4
+RECORDED = 0.3
 """Share of lessons with inputs as they were recorded."""
 SHORTEST, LONGEST = 60, 800
 """Rows of a lesson."""
@@ -193,7 +193,10 @@ def _student(
     arrays |= {"low": low, "high": high}
     own, seen = _followed(Network(SETTINGS, arrays), lessons)
     missing = np.hstack([np.vstack(said) - own, np.vstack(apart)])
-    return arrays | corrected(seen, missing, outputs=own.shape[1], seed=seed)
+    rounds = rounds_for(sum(len(b) for b in blocks))
+    return arrays | corrected(
+        seen, missing, outputs=own.shape[1], rounds=rounds, seed=seed
+    )
 
 
 def answered(
