@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 from scipy.optimize import nnls
 
 from playground.learn.candidates import Candidate, geometric_mean
@@ -31,6 +32,8 @@ FAR_BEHIND = 1.6
 """Times the error of the best candidate: worse ones have no say."""
 PULLS = (0.3, 1.0, 3.0, 10.0, 100.0)
 """Strengths of the pull towards equal weights, in squared errors of the best."""
+SURE = 0.9
+"""How sure it has to be that all members together are better than plain ARX."""
 MEMBERS = 8
 """More members would cost more time per step than they are worth."""
 
@@ -173,8 +176,8 @@ def _no_better_than_arx(
     """Names the outputs that gain no more from all members than by chance.
 
     Both sides are judged on folds that took no part in choosing them: ARX by the
-    order that was best on the other folds. A gain counts that is larger than its
-    standard error over folds.
+    order that was best on the other folds. A gain counts that is above zero with
+    nine chances in ten (Student's t over folds: there are few).
     """
     simple = [_vetted(c.said) for c in candidates if c.family == "arx"]
     folds = np.unique(owner)
@@ -193,7 +196,8 @@ def _no_better_than_arx(
         gains.append(logs[best, number, np.arange(true.shape[1])] - own)
     mean = np.mean(gains, axis=0)
     scatter = np.std(gains, axis=0, ddof=1) / np.sqrt(len(folds))
-    return np.flatnonzero(mean <= scatter).tolist()
+    chance = float(stats.t.ppf(SURE, len(folds) - 1))
+    return np.flatnonzero(mean <= chance * scatter).tolist()
 
 
 def _weights(
