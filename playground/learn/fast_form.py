@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from playground.learn import student
 from playground.learn.candidates import Candidate
@@ -85,9 +86,11 @@ def fast_form(
                 "default": True,
             }
             return dict(best.parameters), about, width
-    arrays, distance, own, members = student.taught(
-        chosen, folds, low=low, high=high, seed=seed
-    )
+    # One thread: a second changes the order of additions, and so the network.
+    with threadpool_limits(1):
+        arrays, distance, own, members = student.taught(
+            chosen, folds, low=low, high=high, seed=seed
+        )
     about = {
         "settings": student.SETTINGS,
         **_figures(names, distance, own, members),
