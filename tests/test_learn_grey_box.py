@@ -176,3 +176,29 @@ def test_a_run_alone_is_the_run_among_others():
     together = free_run(plant, u, y)
     alone = free_run(plant, u[1:2], y[1:2])
     np.testing.assert_allclose(together[1], alone[0], rtol=1e-12, atol=1e-12)
+
+
+def test_a_plant_without_temperatures_is_a_lag():
+    rng = np.random.default_rng(4)
+    u = np.repeat(rng.uniform(-1.5, 1.5, (40, 1)), 15, axis=0)
+    y = np.zeros((600, 1))
+    for row in range(1, 600):
+        y[row] = y[row - 1] + 0.2 * (0.5 * u[row] + 0.3 - y[row - 1])
+    segment = Segment(t0=0, dt=1, u=u, y=y, inputs=("q",), outputs=("h",))
+    settings = {
+        "inputs": ["other"],
+        "outputs": ["other"],
+        "u_scale": [0.5],
+        "u_offset": [1.0],
+        "y_scale": [0.5],
+        "y_offset": [1.0],
+        "signs": [[0]],
+        "hidden": True,
+    }
+    _, whole = grey_box.trained(folds_of([segment]), settings)
+    wide = {"low": np.full(1, -9.0), "high": np.full(1, 9.0)}
+    (said,) = blocks_free_run(
+        GreyBox(settings, {**whole, **wide}), [segment], history=GIVEN
+    )
+    np.testing.assert_allclose(whole["pace"], [0.2])
+    np.testing.assert_allclose(said, y[GIVEN:], atol=0.01)

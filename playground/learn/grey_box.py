@@ -411,14 +411,16 @@ def _descended(
         for _ in range(6):
             damped = curved + damping * np.diag(np.diag(curved) + 1e-6)
             tried = _bounded(damped, damped @ x - downhill, looked_for.sign)
+            damping *= 6.0
+            if tried is None:
+                continue
             new, _, _ = _compared(tried, looked_for, runs, count, scale, slopes=False)
             if new + paid(tried) < error + paid(x):
                 break
-            damping *= 6.0
         else:
             break
         gained = error + paid(x) - new - paid(tried)
-        x, damping = tried, max(damping / 4.0, 1e-6)
+        x, damping = tried, max(damping / 24.0, 1e-6)
         if gained < 1e-4 * (error + paid(x)):
             break
         if step == PRUNED_AFTER:
@@ -434,14 +436,18 @@ def _descended(
     return whole
 
 
-def _bounded(curved: Array, pull: Array, sign: npt.NDArray[np.intp]) -> Array:
+def _bounded(curved: Array, pull: Array, sign: npt.NDArray[np.intp]) -> Array | None:
     """Minimises ½ xᵀ H x - hᵀ x with the signs that are known."""
     lower = np.linalg.cholesky(curved)
     right = np.linalg.solve(lower, pull)
     free = np.flatnonzero(sign == 0)
     known = np.where(sign == 0, 1, sign)
     system = np.concatenate([lower.T * known, -lower.T[:, free]], axis=1)
-    found, _ = nnls(system, right, maxiter=10 * system.shape[1])
+    try:
+        found, _ = nnls(system, right, maxiter=10 * system.shape[1])
+    except RuntimeError:
+        # It did not settle; with more damping it will.
+        return None
     x: Array = found[: len(sign)] * known
     x[free] -= found[len(sign) :]
     return x

@@ -109,7 +109,7 @@ class GreyBox:
         both[:, -1, count:] = coupling.sum(axis=1) + arrays["surroundings"]
         both[0, np.arange(count), np.arange(count)] += 1.0
         both[0, -1, count:] += 1.0
-        self._both = both.reshape(-1, 2 * count)
+        self._both = both.reshape(width * touched, 2 * count)
         self._lag = _squared(arrays["lag"], self._acts, self._inlets)
         self._pace = arrays["pace"][None]
         self._least = np.full((1, count), -50.0)
@@ -233,6 +233,6 @@ def _squared(lag: Array, acts: int, inlets: int) -> Array:
         table[0] = lag[:width]
         first, second = np.triu_indices(acts)
         table[1 + first, 1 + second] = lag[width : width + len(first)]
-        mixed = lag[width + len(first) :].reshape(acts, inlets, -1)
+        mixed = lag[width + len(first) :].reshape(acts, inlets, lag.shape[1])
         table[1 : 1 + acts, 1 + acts :] = mixed
     return table.reshape(width * width, lag.shape[1])
