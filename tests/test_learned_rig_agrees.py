@@ -104,7 +104,8 @@ def thermostat(plant):
         ],
         disturbances={"ambient": "12 degC"},
         kpis={
-            "roles": {"electricity": "power", "of": "power"},
+            # Power that is known to 5 % of 6 kW tells no standby from 150 W.
+            "roles": {"electricity": "power", "of": "power", "above": "1 kW"},
             "use": ["electricity_kwh", "starts"],
         },
     )
