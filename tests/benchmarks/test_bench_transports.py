@@ -94,16 +94,25 @@ def test_a_recorded_run_on_the_local_bus(
     )
     run(scenario, out=tmp_path / "warm")  # imports are not the subject
     duration = "24h" if long else "5min"
-    bare = _bare_timeouts_per_s(1_000_000 if long else 20_000)
-    began, began_wall = time.process_time(), time.perf_counter()
-    result = run(scenario.replace(duration=duration), out=tmp_path / "out")
-    took, wall_s = time.process_time() - began, time.perf_counter() - began_wall
-    rate = result.messages / took
+    # Each run between two baselines: the machine is not the same from minute to minute.
+    count = 500_000 if long else 10_000
+    ratios, rates, walls = [], [], []
+    before = _bare_timeouts_per_s(count)
+    for number in range(5 if long else 1):
+        began, began_wall = time.process_time(), time.perf_counter()
+        result = run(scenario.replace(duration=duration), out=tmp_path / f"{number}")
+        rates.append(result.messages / (time.process_time() - began))
+        walls.append(time.perf_counter() - began_wall)
+        after = _bare_timeouts_per_s(count)
+        ratios.append(rates[-1] / np.sqrt(before * after))
+        before = after
     TABLE.append(
         (
             f"local bus, plant 10 topics, 3 commands at 1 Hz, {duration}, recorded",
-            f"{rate:,.0f} msg/s of processor time, {wall_s:.1f} s wall",
-            f"{rate / bare:.2f} x bare timeouts ({bare:,.0f}/s); goal 0.4",
+            f"{np.median(rates):,.0f} msg/s of processor time, median; "
+            f"{min(walls):.1f} to {max(walls):.1f} s wall; goal 2.5 s",
+            f"{np.median(ratios):.2f} x bare timeouts ({before:,.0f}/s), "
+            f"{min(ratios):.2f} to {max(ratios):.2f}; goal 0.4",
         )
     )
     assert result.messages > 3000
