@@ -30,6 +30,8 @@ from playground.message import (
 )
 
 OnMessage = Callable[[Message], object]
+OnPayload = Callable[[str, bytes], object]
+"""Hears a topic and a payload."""
 TakeBundle = Callable[[int, str, Bundle, list[bytes]], object]
 """Takes an instant in nanoseconds, a client id, a bundle and its payloads."""
 _new_tuple = tuple.__new__
@@ -136,6 +138,8 @@ class LocalConnection:
         self.as_published: set[str] = set()
         """Filters whose messages keep the retain flag of the publisher."""
         self.on_message = on_message
+        self.on_payload: OnPayload | None = None
+        """Is called instead, where all that counts is what was said on which topic."""
         self.on_takeover: Callable[[], object] | None = None
         """Called when another client connects under this client id."""
         self.queued: list[Message] = []
@@ -345,20 +349,15 @@ class LocalBus:
         try:
             for number, topic, qos, listeners in heard:
                 said = number + 1
-                facts = (
-                    now_ns,
-                    topic,
-                    payloads[number],
-                    qos,
-                    False,
-                    False,
-                    client,
-                    None,
-                    PUBLISH,
-                )
-                message = _new_tuple(Message, facts)
+                payload = payloads[number]
+                message = None
                 for connection in listeners:
-                    if connection.on_message is not None:
+                    if connection.on_payload is not None:
+                        connection.on_payload(topic, payload)
+                    elif connection.on_message is not None:
+                        message = message or Message(
+                            now_ns, topic, payload, qos, client=client
+                        )
                         connection.on_message(message)
                 if queue or self._heard.get(bundle) is not heard:
                     break

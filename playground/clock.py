@@ -163,7 +163,7 @@ class _Periodic(_Instant):
         self.period_s = period_s
         self.action = action
         self.offset_s = offset_s
-        self.phase = phase
+        self.phase = EventPriority(phase)
         self.tick = max(0, math.ceil((clock.now - offset_s) / period_s))
         self._callbacks: list[Callable[[Event], None]] = [self._happen]
         self._put_back()
@@ -176,7 +176,10 @@ class _Periodic(_Instant):
     def _put_back(self) -> None:
         # SimPy takes the callbacks away from an event that is being processed.
         self.callbacks = self._callbacks
-        self.clock.put(self, self.offset_s + self.tick * self.period_s, self.phase)
+        clock = self.clock
+        time_s = self.offset_s + self.tick * self.period_s
+        # As `VirtualClock.put`, without the call.
+        heappush(clock._queue, (time_s, self.phase, next(clock._eid), self))  # noqa: SLF001
 
 
 class RealtimeClock(VirtualClock):

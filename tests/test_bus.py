@@ -219,6 +219,10 @@ def log_of(publish, bundles, answers, *, heard, granted, several):
     late_ear = Ear()
     late, ear_of_c = bus.connect("late", late_ear), bus.connect("c", Ear())
     ear_of_c.subscribe("c")
+    plain = []
+    eager = bus.connect("eager", lambda m: plain.append((m.topic, m.payload)))
+    eager.on_payload = lambda *said: plain.append(said)
+    eager.subscribe("b", qos=granted)
     voice = bus.connect("voice")
     for said in bundles:
         bundle = Bundle(*zip(*said, strict=True))
@@ -226,7 +230,8 @@ def log_of(publish, bundles, answers, *, heard, granted, several):
             payloads = [b"%d" % number for number in range(len(said))]
             with contextlib.suppress(ValueError):
                 publish(voice, bundle, payloads)
-    return list(to_messages(pa.table(log.to_batch(3)))), ear.heard, late_ear.heard, seen
+    rows = list(to_messages(pa.table(log.to_batch(3))))
+    return rows, ear.heard, late_ear.heard, plain, seen
 
 
 @settings(max_examples=150, deadline=None)

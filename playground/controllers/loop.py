@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from playground.bus import Bus, publish_all
+from playground.bus import Bus, LocalConnection, publish_all
 from playground.clock import Phase, VirtualClock
 from playground.controllers import Controller
 from playground.message import Bundle, Message
@@ -60,6 +60,8 @@ class ControlLoop:
         self._way(tuple(controller.commands))  # an unknown one is told now
         controller.reset(seed=seed)
         self.connection = bus.connect(client_id, self._on_message)
+        if isinstance(self.connection, LocalConnection):
+            self.connection.on_payload = self._hear
         for topic in dict.fromkeys(signals[n].topic for n in controller.measures):
             self.connection.subscribe(topic)
         clock.every(
@@ -67,16 +69,19 @@ class ControlLoop:
         )
 
     def _on_message(self, message: Message) -> None:
-        plain = self._plain.get(message.topic)
+        self._hear(message.topic, message.payload)
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        plain = self._plain.get(topic)
         if plain is not None:
             try:
-                value = float(message.payload)
+                value = float(payload)
             except ValueError:
                 return
             if value == value:  # NaN says nothing
                 self.values[plain] = value
             return
-        for name, value in self.signals.decode(message.topic, message.payload):
+        for name, value in self.signals.decode(topic, payload):
             if value == value and name in self._measures:  # NaN says nothing
                 self.values[name] = value
 

@@ -55,7 +55,8 @@ Action: TypeAlias = tuple[int, int, bytes]
 _HEADER = Struct("<IqqI")
 _ACTION = Struct("<BqI")
 INSTANT = Struct("<q")
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
+"""Bytes read at once; for more the allocator would map and unmap pages each time."""
 
 
 class Channel:

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
-from playground.bus import Bus, publish_all
+from playground.bus import Bus, LocalConnection, publish_all
 from playground.clock import Phase, VirtualClock
 from playground.message import Bundle, Message
 from playground.plants import Plant
@@ -57,6 +57,8 @@ class Device:
         }
         self.outputs = plant.reset(seed=seed)
         self.connection = bus.connect(client_id, self._on_message)
+        if isinstance(self.connection, LocalConnection):
+            self.connection.on_payload = self._hear
         for topic in dict.fromkeys(signal.topic for signal in listened):
             self.connection.subscribe(topic)
         # At time 0 the plant is as it was reset; the first step ends at one period.
@@ -96,10 +98,13 @@ class Device:
         return publish
 
     def _on_message(self, message: Message) -> None:
-        plain = self._plain.get(message.topic)
+        self._hear(message.topic, message.payload)
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        plain = self._plain.get(topic)
         if plain is not None:
             try:
-                value = float(message.payload)
+                value = float(payload)
             except ValueError:
                 value = math.nan
             if value == value:
@@ -109,15 +114,15 @@ class Device:
                 )
                 return
         signals = self.plant.signals
-        for name, value in signals.decode(message.topic, message.payload):
+        for name, value in signals.decode(topic, payload):
             if name not in self.inputs:
                 continue
             if value != value:
                 # As the rig does: what is no number changes nothing.
                 logger.warning(
                     "%s: ignored %r, which is not a number for %s",
-                    message.topic,
-                    message.payload[:80],
+                    topic,
+                    payload[:80],
                     name,
                 )
                 continue
