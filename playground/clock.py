@@ -200,7 +200,8 @@ class RealtimeClock(VirtualClock):
         self.speed = speed
         self.lateness_s = array("d")
         """Wall seconds by which each event came too late; never below 0."""
-        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        # SimpleQueue.get waits for ever if its time is up before it begins to wait.
+        self._inbox: queue.Queue[Callable[[], object]] = queue.Queue()
         self._anchor_s: float | None = None
 
     def inject(self, action: Callable[[], object]) -> None:

@@ -91,7 +91,7 @@ class LockstepBus(LocalBus):
         self.clients = tuple(clients)
         self.deadline_s = deadline_s
         self.ticks = 0
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox: queue.Queue[Message] = queue.Queue()
         # Own messages on their way through the broker, in order.
         self._expected: deque[Message] = deque()
         self._answers: dict[str, int] = {}

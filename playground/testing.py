@@ -327,7 +327,7 @@ class LockstepClient:
         self._act = act
         self._heard: list[Message] = []
         self._forgetting = False
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox: queue.Queue[Message] = queue.Queue()
         bus = MqttBus(url, password=password)
         self._connection: MqttConnection | Dialogue
         if bus.url.is_websocket:

@@ -1,4 +1,5 @@
 import queue
+import random
 import threading
 import time
 
@@ -192,3 +193,20 @@ def test_a_clock_skips_to_an_instant_only_if_nobody_comes_before():
 
 def test_a_clock_that_waits_skips_nothing():
     assert not RealtimeClock(0, speed=1000).skip_to(10**9, Phase.PLANT)
+
+
+def test_a_wait_of_next_to_nothing_ends():
+    # `SimpleQueue.get` waits for ever when its time is up before it has begun to wait.
+    clock = RealtimeClock(0, speed=1)
+    waits = random.Random(1)
+
+    def tick():
+        clock.inject(lambda: None)
+        after_s = waits.uniform(5e-6, 3e-5)
+        clock.at(clock.now + after_s).callbacks.append(lambda _: tick())
+
+    tick()
+    run = threading.Thread(target=clock.run, args=(2.0,), daemon=True)
+    run.start()
+    run.join(30)
+    assert not run.is_alive()
