@@ -1,6 +1,6 @@
 import pytest
 
-from playground.demo import Demo
+from playground.demo import SESSION_S, Demo
 from playground.errors import PlaygroundError
 from playground.recording import Recording
 
@@ -10,11 +10,11 @@ def test_the_demo_records_learns_and_runs(tmp_path):
     demo = Demo(tmp_path / "demo")
     demo.prepare()
     shares = []
-    # Long enough that what is held back moves: little of it says little about a plant.
-    recording = demo.record(shares.append, session_s=5400.0)
+    # As long as that of the command: what is held back has to move, too.
+    recording = demo.record(shares.append)
     # 4.2 messages a second: two blocks and six lines each 5.015 s, two each second.
-    assert recording.count > 5400 * 3.5
-    assert recording.summary().duration_s == pytest.approx(5400, rel=0.2)
+    assert recording.count > SESSION_S * 3.5
+    assert recording.summary().duration_s == pytest.approx(SESSION_S, rel=0.2)
     assert not recording.summary().gaps
     assert shares == sorted(shares)
     model = demo.learn()
