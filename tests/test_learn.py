@@ -215,6 +215,20 @@ def test_the_command_leaves_nothing_behind_when_it_fails(tmp_path, capsys):
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"), [("--seed", "-1", "--seed"), ("--period", "0s", "0 s")]
+)
+def test_a_number_that_cannot_be_is_the_users_mistake(
+    tmp_path, capsys, option, value, said
+):
+    tank_recording(tmp_path / "r.parquet", 30)
+    (tmp_path / "tank.yaml").write_text(TANK_YAML)
+    arguments = ["learn", str(tmp_path / "r.parquet"), "-o", str(tmp_path / "m")]
+    arguments += ["-s", str(tmp_path / "tank.yaml"), option, value]
+    assert run_command(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_an_output_that_rests_while_it_is_examined_stays_usable():
     # Persistence is hard to beat where nothing moves; that says nothing against a
     # model that is far better than the mean.

@@ -209,6 +209,27 @@ def test_an_empty_recording_is_refused(tmp_path):
         read_segments(recorded(tmp_path, []), SIGNALS, period_s=1.0)
 
 
+@pytest.mark.parametrize("period_s", [0.0, -5.0, math.nan])
+def test_a_step_that_takes_no_time_is_refused(tmp_path, period_s):
+    recording = recorded(tmp_path, [(0.0, "p/u", 1), (1.0, "p/t", 20)])
+    with pytest.raises(PlaygroundError, match="--period 5s"):
+        read_segments(recording, SIGNALS, period_s=period_s)
+
+
+def test_a_recording_shorter_than_two_steps_is_told_with_both_times(tmp_path):
+    rows = [(float(k), topic, k) for k in range(8) for topic in ("p/u", "p/t")]
+    with pytest.raises(NotEnoughData, match=r"lasts 7 s: .* two steps of 1:00:00"):
+        read_segments(recorded(tmp_path, rows), SIGNALS, period_s=3600.0)
+
+
+@pytest.mark.parametrize("period_s", [0.1, 5.015])
+def test_the_distance_of_rows_is_exactly_the_period(tmp_path, period_s):
+    # Seconds since 1970 cannot tell it to the last digit.
+    rows = [(k * period_s, topic, k) for k in range(8) for topic in ("p/u", "p/t")]
+    (segment,) = read_segments(recorded(tmp_path, rows), SIGNALS, period_s=period_s)
+    assert segment.dt == period_s
+
+
 def test_signals_that_are_never_known_together_are_refused(tmp_path):
     rows = [(float(k), "p/t", 1) for k in range(250)]
     rows += [(900.0, "p/u", 1)]

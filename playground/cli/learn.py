@@ -37,7 +37,7 @@ def command(
             help="Physical plant, or a plant file of one, that knows a part of it."
         ),
     ] = "",
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model of that name.")
     ] = False,

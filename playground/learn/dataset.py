@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from playground.errors import NotEnoughData
+from playground.errors import NotEnoughData, PlaygroundError
+from playground.quantity import say_seconds
 from playground.recording import Recording
 from playground.signals import Signals
 
@@ -314,7 +315,17 @@ def segments_of(
     aggregate: Aggregate = "mean",
     max_age_s: Mapping[str, float] | None = None,
 ) -> list[Segment]:
-    """Puts series on a grid; see `read_segments`."""
+    """Puts series on a grid; see `read_segments`.
+
+    Raises:
+        PlaygroundError: The period is not above 0.
+        NotEnoughData: As there.
+    """
+    if not period_s > 0:
+        raise PlaygroundError(
+            f"The period is {period_s:g} s: a step has to take some time.",
+            "write how long one step is, for instance --period 5s",
+        )
     ages = dict(max_age_s or {})
     for name in ages:
         signals.need(name)
@@ -341,8 +352,15 @@ def segments_of(
     spoken = [series[s.name].time for s in (*inputs, *outputs)]
     first = min(time[0] for time in spoken if len(time))
     last = max(time[-1] for time in spoken if len(time))
+    begin = first
     first += end_of_rows([series[s.name].time - first for s in outputs], period_s)
     rows = max(0, int((last - first) / period_s + 1e-6)) + 1
+    if rows < 2:
+        raise NotEnoughData(
+            f"All that is known lasts {say_seconds(last - begin)}: that is less than "
+            f"two steps of {say_seconds(period_s)}.",
+            "record longer, or take a shorter --period",
+        )
     grid = first + period_s * np.arange(rows)
     columns: dict[str, Array] = {}
     for signal in inputs:
@@ -369,6 +387,7 @@ def segments_of(
         np.column_stack([columns[s.name] for s in outputs]),
         inputs=tuple(s.name for s in inputs),
         outputs=tuple(s.name for s in outputs),
+        dt=period_s,
     )
     if not found:
         coverage = ", ".join(
@@ -390,6 +409,7 @@ def unbroken(
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
+    dt: float | None = None,
     shortest: int = 2,
 ) -> list[Segment]:
     """Cuts rows into the stretches in which every number is finite.
@@ -400,11 +420,14 @@ def unbroken(
         y: Rows × outputs.
         inputs: Names of the columns of ``u``.
         outputs: Names of the columns of ``y``.
+        dt: Seconds from row to row; None: as the grid says, which after half a
+            century since 1970 is a ten-millionth of a second off.
         shortest: Stretches with fewer rows are left out.
     """
     whole = np.isfinite(u).all(axis=1) & np.isfinite(y).all(axis=1)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], whole.astype(np.int8), [0]])))
-    dt = float(grid[1] - grid[0]) if len(grid) > 1 else 1.0
+    if dt is None:
+        dt = float(grid[1] - grid[0]) if len(grid) > 1 else 1.0
     return [
         Segment(
             t0=float(grid[start]),
