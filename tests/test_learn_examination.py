@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from playground.learn.dataset import Segment, Series
 from playground.learn.examination import examined_rows, examined_series
@@ -80,6 +81,38 @@ def test_a_sensor_with_the_wrong_sign_is_named():
             replace(one, y=np.column_stack([one.y, coil]), outputs=(*NAMES[2:], "coil"))
         )
     assert said(examined_rows(both, signals)) == {("coil", "sign")}
+
+
+@pytest.mark.parametrize("silent", ["said nothing", "said nan", "out of range"])
+def test_a_signal_that_is_often_unknown_is_named_with_its_longest_silence(silent):
+    series = series_of(table(0))
+    said_, gap = series["flow"], slice(100, 200)
+    value = said_.value.copy()
+    value[gap] = {"said nan": np.nan, "out of range": 900.0}.get(silent, value[gap])
+    keep = np.ones(400, bool)
+    keep[gap] = silent != "said nothing"
+    series["flow"] = Series(time=said_.time[keep], value=value[keep])
+    signals = Signals(
+        replace(s, range=(-50.0, 100.0)) if s.name == "flow" else s
+        for s in SIGNALS.values()
+    )
+    findings = examined_series(series, signals, period_s=5.0)
+    (found,) = [f for f in findings if f.kind == "coverage"]
+    assert found.signal == "flow"
+    assert found.text.startswith("is known 75% of the time, and for 0:08:")
+
+
+def test_a_signal_that_begins_late_or_ends_early_is_named_too():
+    series = series_of(table(0))
+    series["flow"] = Series(time=5.0 * np.arange(50, 400), value=np.arange(350.0))
+    series["power"] = Series(time=5.0 * np.arange(250), value=np.arange(250.0))
+    findings = examined_series(series, SIGNALS, period_s=5.0)
+    texts = {f.signal: f.text for f in findings if f.kind == "coverage"}
+    assert texts["flow"].startswith(
+        "is known 87% of the time, and for 0:04:10 from 0 s"
+    )
+    assert "from 0:21:" in texts["power"]
+    assert len(texts) == 2
 
 
 def test_a_frozen_sensor_is_named_with_the_time():

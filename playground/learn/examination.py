@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from playground.learn.dataset import Segment, Series
+from playground.learn.dataset import Segment, Series, believed, usual_age
 from playground.quantity import say_seconds
 from playground.signals import Signal, Signals
 
@@ -31,6 +31,8 @@ Kind = Literal[
     "swapped",
 ]
 
+ENOUGH_KNOWN = 0.95
+"""Part of the time that a signal has to be known."""
 FEW_MOVES = 10
 FROZEN_SHARE = 0.2
 SIGN_BIT = 0.9
@@ -68,11 +70,16 @@ def examined_series(
         period_s: Seconds of a step; a silence is judged by it.
     """
     found: list[Finding] = []
+    inside = believed(series, signals)
+    stamps = [said.time[[0, -1]] for said in series.values() if len(said.time)]
     for signal in signals.values():
         said = series[signal.name]
         valid = said.value[np.isfinite(said.value)]
         if not len(valid):
             continue
+        if signal.role != "command":
+            begin, end = np.min(stamps), np.max(stamps)
+            found += _coverage(signal, inside[signal.name], begin, end, period_s)
         found += _range(signal, valid)
         found += _unsigned(signal, valid)
         if signal.role == "measurement":
@@ -92,6 +99,31 @@ def examined_series(
                 text = f"moves only {moves} times: its effect is hardly known"
                 found.append(Finding(signal=signal.name, kind="excitation", text=text))
     return found
+
+
+def _coverage(
+    signal: Signal, said: Series, begin: float, end: float, period_s: float
+) -> Iterator[Finding]:
+    """Finds a signal that is silent, or says nothing valid, for much of the time."""
+    if end <= begin:
+        return
+    age = usual_age(said, period_s)
+    until = np.minimum(np.append(said.time[1:], end), said.time + age)
+    valid = np.isfinite(said.value)
+    known_from, known_to = said.time[valid], until[valid]
+    share = float((known_to - known_from).sum() / (end - begin))
+    if share >= ENOUGH_KNOWN:
+        return
+    gap_from = np.append(begin, known_to)
+    gaps = np.append(known_from, end) - gap_from
+    longest = int(np.argmax(gaps))
+    yield Finding(
+        signal=signal.name,
+        kind="coverage",
+        text=f"is known {share:.0%} of the time, and for {say_seconds(gaps[longest])} "
+        f"from {say_seconds(gap_from[longest] - begin)} on not at all: rows without it "
+        "are left out",
+    )
 
 
 def _range(signal: Signal, valid: Array) -> Iterator[Finding]:
