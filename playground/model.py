@@ -336,10 +336,12 @@ def _signal_to(signal: Signal) -> dict[str, Any]:
     bare = dataclasses.replace(signal, values=None, responds=None)
     plain = dataclasses.asdict(bare)
     plain["values"] = None if signal.values is None else dict(signal.values)
-    # Only where it is declared, so that models of before read and hash as they did.
-    del plain["responds"]
+    # Only what is declared, so that models of before read and hash as they did.
     if signal.responds is not None:
         plain["responds"] = dict(signal.responds)
+    for name in ("responds", "max_age", "resample", "stamp"):
+        if plain[name] is None:
+            del plain[name]
     return plain
 
 

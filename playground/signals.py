@@ -67,6 +67,9 @@ class Signal:
     values: Mapping[str, float] | None = None
     invalid: tuple[str, ...] = ()
     responds: Mapping[str, Literal["up", "down"]] | None = None
+    max_age: str | None = None
+    resample: Literal["mean", "last"] | None = None
+    stamp: str | None = None
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -83,6 +86,12 @@ class Signal:
                 f"Signal {self.name!r} has the range {list(self.range)}: "
                 "the first number must be below the second.",
                 f"write [{self.range[1]:g}, {self.range[0]:g}]",
+            )
+        if self.max_age is not None and not seconds(self.max_age) > 0:
+            raise PlaygroundError(
+                f"Signal {self.name!r} has max_age {self.max_age}: no value would ever "
+                "be known.",
+                "write how long a value holds, for instance 30min",
             )
 
     def decode(self, payload: bytes) -> float | None:
@@ -326,6 +335,23 @@ class Signals(Mapping[str, Signal]):
             if value is not None:
                 found.append((signal.name, value))
         return found
+
+    def stamps(self, topic: str, payload: bytes) -> dict[str, float]:
+        """Reads the instants that a payload gives for its signals, by name.
+
+        Returns:
+            Seconds since 1970 UTC; a signal without a ``stamp``, or without a number
+            in that place, is left out.
+        """
+        stamped = [s for s in self.by_topic.get(topic, ()) if s.stamp is not None]
+        tree = _loads(payload) if stamped else None
+        found = {}
+        for signal in stamped:
+            try:
+                found[signal.name] = float(_find(tree, signal.stamp or ""))
+            except (TypeError, ValueError):
+                continue
+        return {name: at for name, at in found.items() if math.isfinite(at)}
 
     def encode(
         self, publication: Publication, values: Mapping[str, float], time_ns: int

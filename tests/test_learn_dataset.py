@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -255,6 +256,52 @@ def test_json_payloads_are_read_once_for_all_their_signals(tmp_path):
     (segment,) = read_segments(recorded(tmp_path, rows), signals, period_s=1.0)
     assert segment.y.tolist() == [[k, -k] for k in range(10)]
     assert (segment.inputs, segment.outputs) == (("u",), ("a", "b"))
+
+
+def test_a_signal_says_how_old_it_may_be_and_how_it_is_resampled(tmp_path):
+    rows = [(0.0, "p/u", 1), (0.0, "p/t", 20), (4.0, "p/t", 30), (5.0, "p/t", 40)]
+    rows += [(25.0, "p/t", 50), (26.0, "p/t", 51)]
+    recording = recorded(tmp_path, rows)
+
+    def outputs(**declared):
+        signals = Signals([SIGNALS["u"], replace(SIGNALS["t"], **declared)])
+        found = read_segments(recording, signals, period_s=5.0)
+        return [s.y[:, 0].tolist() for s in found]
+
+    assert outputs() == [[35, 40, 40, 40, 50.5]]
+    assert outputs(resample="last") == [[40, 40, 40, 40, 51]]
+    assert outputs(max_age="12s") == [[35, 40, 40]]
+
+
+STAMPED = Signals(
+    [
+        SIGNALS["u"],
+        Signal(
+            name="t",
+            topic="p/t",
+            path="t",
+            unit="degC",
+            role="measurement",
+            stamp="ts",
+        ),
+    ]
+)
+
+
+def test_where_a_signal_has_a_stamp_the_time_in_the_payload_counts(tmp_path):
+    # The network held them up: they came at 8 s, the last of them without a stamp.
+    said = [{"t": 20 + k, "ts": START / SECOND + k} for k in range(3)]
+    rows = [(8.0, "p/t", json.dumps(tree)) for tree in said]
+    rows += [(9.0, "p/t", json.dumps({"t": 30, "ts": "?"})), (9.5, "p/t", "[]")]
+    series = read_series(recorded(tmp_path, rows), STAMPED)["t"]
+    assert (series.time - START / SECOND).tolist() == [0, 1, 2, 9]
+    assert series.value.tolist() == [20, 21, 22, 30]
+
+
+def test_a_stamp_in_another_unit_is_refused_with_what_it_says(tmp_path):
+    rows = [(0.0, "p/u", 1), (0.0, "p/t", json.dumps({"t": 20, "ts": START / 1e6}))]
+    with pytest.raises(PlaygroundError, match=r"'ts' says 1\.7e\+12 in a message"):
+        read_segments(recorded(tmp_path, rows), STAMPED, period_s=5.0)
 
 
 def test_splitting_keeps_every_row_once_and_in_order(tmp_path):

@@ -1,5 +1,6 @@
 """A learned plant on disk: what is written comes back, and nothing else does."""
 
+import dataclasses
 import json
 import shutil
 
@@ -104,6 +105,17 @@ def test_what_is_written_comes_back(tmp_path):
     for name, array in made_model().parameters.items():
         np.testing.assert_array_equal(model.parameters[name], array)
     assert sorted(model.part(0)) == ["high", "low", "weights"]
+
+
+def test_how_signals_become_rows_comes_back_where_it_was_declared(tmp_path):
+    said = {"max_age": "30min", "resample": "last", "stamp": "ts"}
+    tank = dataclasses.replace(SIGNALS["tank"], **said)
+    signals = Signals([SIGNALS["heater"], tank], SIGNALS.publications)
+    save_model(made_model(signals=signals), tmp_path / "tank")
+    assert load_model(tmp_path / "tank").signals["tank"] == tank
+    save_model(made_model(), tmp_path / "bare")
+    document = json.loads((tmp_path / "bare" / "model.json").read_text())
+    assert not said.keys() & document["signals"]["signals"][1].keys()
 
 
 def test_the_same_model_written_twice_has_the_same_hashes(tmp_path):

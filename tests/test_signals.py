@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -181,6 +183,8 @@ signals:
   pump: {topik: p, topic: p, unit: "1", role: command}
   7up: {topic: p, unit: "1", role: command, scale: 0}
   flow: nothing
+  tank: {topic: t, unit: degC, role: measurement, max_age: 30}
+  back: {topic: t, unit: degC, role: measurement, max_age: 0s}
 publications:
   - {topic: m, signals: [inlt], period: 5 s}
   - {topic: m, signals: [inlet], period: 5}
@@ -201,11 +205,19 @@ def test_every_mistake_of_a_signals_file_is_reported_with_its_line():
         "lab.yaml:7: signals.7up: '7up' cannot be used as a name",
         "lab.yaml:7: signals.7up: Signal '7up' has scale 0",
         "lab.yaml:8: signals.flow: 'nothing' is not a block",
-        "lab.yaml:10: publications[0]: there is no signal 'inlt'. Did you mean 'inlet'?",
-        "lab.yaml:11: publications[1]",
-        "lab.yaml:12: colour: unknown key",
+        "lab.yaml:9: signals.tank.max_age",
+        "lab.yaml:10: signals.back: Signal 'back' has max_age 0s",
+        "lab.yaml:12: publications[0]: there is no signal 'inlt'. Did you mean 'inlet'?",
+        "lab.yaml:13: publications[1]",
+        "lab.yaml:14: colour: unknown key",
     ):
         assert part in text, text
+
+
+def test_every_key_of_a_signal_is_documented():
+    page = (Path(__file__).parent.parent / "docs" / "learning.md").read_text()
+    for field in dataclasses.fields(Signal):
+        assert field.name == "name" or f"| `{field.name}` |" in page, field.name
 
 
 @pytest.mark.parametrize(

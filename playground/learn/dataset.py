@@ -18,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from playground.errors import NotEnoughData, PlaygroundError
-from playground.quantity import say_seconds
+from playground.quantity import say_seconds, seconds
 from playground.recording import Recording
 from playground.signals import Signals
 
 Array = npt.NDArray[np.float64]
 Aggregate = Literal["mean", "last"]
 
+MOST_ASTRAY_S = 86_400.0
+"""A stamp in a payload that is farther than this from when it came is no stamp."""
 SYNCHRONOUS = 0.98
 """Share of measurements that come at the same part of each period, if they do."""
 INSTANT_S = 1e-6
@@ -86,18 +88,39 @@ class Segment:
 def read_series(recording: Recording, signals: Signals) -> dict[str, Series]:
     """Decodes every signal of a recording.
 
-    Stamps that run backwards are put in order; of equal ones the later message
-    wins. Where the recorder was blind (a ``gap``) every measurement has a NaN.
+    The time of a value is that of its message, or the one in its payload where the
+    signal has a ``stamp``. Times that run backwards are put in order; of equal ones the
+    later message wins. Where the recorder was blind (a ``gap``) every measurement has a
+    NaN.
 
     Returns:
         A series for every signal, empty where it never spoke.
+
+    Raises:
+        PlaygroundError: A stamp is more than a day away from when its message came.
     """
     times: dict[str, list[float]] = {name: [] for name in signals}
     values: dict[str, list[float]] = {name: [] for name in signals}
+    stamped = {signal.topic for signal in signals.values() if signal.stamp is not None}
+    astray: dict[str, float] = {}
     for message in recording.messages(topics=tuple(signals.by_topic)):
+        came, own = message.time_ns / 1e9, {}
+        if message.topic in stamped:
+            own = signals.stamps(message.topic, message.payload)
         for name, value in signals.decode(message.topic, message.payload):
-            times[name].append(message.time_ns / 1e9)
+            at = own.get(name, came)
+            if abs(at - came) > MOST_ASTRAY_S:
+                astray.setdefault(name, at)
+                at = came
+            times[name].append(at)
             values[name].append(value)
+    for name, at in astray.items():
+        raise PlaygroundError(
+            f"Signal {name!r}: its stamp {signals[name].stamp!r} says {at:.10g} in a "
+            "message that came more than a day before or after that.",
+            "a stamp is seconds since 1970; correct the place that 'stamp' names, or "
+            "remove it from the signals file: then the time of arrival counts",
+        )
     for message in recording.messages(kinds=("gap",)):
         # What is known before the blind time says nothing about its end.
         since = json.loads(message.payload)["start_ns"]
@@ -275,10 +298,11 @@ def read_segments(
         recording: Where the messages are.
         signals: Commands and disturbances become inputs, measurements outputs.
         period_s: Seconds from row to row.
-        aggregate: How several measurements within a step become one.
-        max_age_s: Per signal, after how many seconds a value is out of date.
-            Where it is not given a command holds for ever, and `usual_age`
-            answers for the rest.
+        aggregate: How several measurements within a step become one, where the
+            signal does not say it (``resample``).
+        max_age_s: Per signal, after how many seconds a value is out of date; else
+            as the signal says. Where neither does, a command holds for ever, and
+            `usual_age` answers for the rest.
 
     Raises:
         NotEnoughData: A signal is never in the recording, or there is no row in
@@ -326,9 +350,10 @@ def segments_of(
             f"The period is {period_s:g} s: a step has to take some time.",
             "write how long one step is, for instance --period 5s",
         )
-    ages = dict(max_age_s or {})
-    for name in ages:
+    for name in max_age_s or {}:
         signals.need(name)
+    declared = {s.name: seconds(s.max_age) for s in signals.values() if s.max_age}
+    ages = {**declared, **(max_age_s or {})}
     inputs = signals.with_role("command", "disturbance")
     outputs = signals.with_role("measurement")
     silent = [
@@ -378,7 +403,7 @@ def segments_of(
         columns[signal.name] = sampled(
             said,
             grid,
-            aggregate=aggregate,
+            aggregate=signal.resample or aggregate,
             max_age_s=ages.get(signal.name, usual_age(said, period_s)),
         )
     found = unbroken(

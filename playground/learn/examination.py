@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from playground.learn.dataset import Segment, Series, believed, usual_age
-from playground.quantity import say_seconds
+from playground.quantity import say_seconds, seconds
 from playground.signals import Signal, Signals
 
 Array = npt.NDArray[np.float64]
@@ -107,7 +107,7 @@ def _coverage(
     """Finds a signal that is silent, or says nothing valid, for much of the time."""
     if end <= begin:
         return
-    age = usual_age(said, period_s)
+    age = seconds(signal.max_age) if signal.max_age else usual_age(said, period_s)
     until = np.minimum(np.append(said.time[1:], end), said.time + age)
     valid = np.isfinite(said.value)
     known_from, known_to = said.time[valid], until[valid]
