@@ -68,7 +68,13 @@ def test_after_the_end_it_stops_holds_or_loops(paths):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"after": "end"}, "none of stop"), ({"start_s": 5.0}, "behind the end")],
+    [
+        ({"after": "end"}, "none of stop"),
+        ({"start_s": 5.0}, "behind the end"),
+        ({"period_s": 0.0}, "not above 0"),
+        ({"period_s": -1.0, "by": "commands"}, "not above 0"),
+        ({"period_s": 5.0, "by": "commands"}, "not even one step of 5 s"),
+    ],
 )
 def test_wrong_parameters_are_refused(paths, options, words):
     with pytest.raises(PlaygroundError, match=words):

@@ -94,6 +94,11 @@ class ReplayedPlant:
                 f"reach: {reach:g} is not above 0: nothing would be near enough.",
                 "write for instance 0.1, a tenth of what the signals span",
             )
+        if not period_s > 0:
+            raise PlaygroundError(
+                f"period: {period_s:g} s is not above 0: a step has to take some time.",
+                "write how often it is asked, for instance 10s",
+            )
         self.signals: Signals = load_signals(Path(signals))
         self.period_s = period_s
         self._after, self._by, self._reach = after, by, reach
@@ -141,6 +146,12 @@ class ReplayedPlant:
     def _lay_out(self, begin_ns: int) -> None:
         """Puts the recording on a grid of steps, with means of what it was told."""
         step_ns = round(self.period_s * 1e9)
+        if self._length_ns < step_ns:
+            raise NotEnoughData(
+                f"{self._path} goes on for {say_seconds(self._length_ns / 1e9)} from "
+                f"where it begins: not even one step of {say_seconds(self.period_s)}.",
+                "take a longer recording, or a shorter period",
+            )
         grid = begin_ns + step_ns * np.arange(self._length_ns // step_ns + 1)
         rows = np.searchsorted(self._axis_ns, grid, side="right") - 1
         self._rows = self._values[np.maximum(rows, 0)]
