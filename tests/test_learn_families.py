@@ -20,7 +20,13 @@ from playground.learn.candidates import (
 )
 from playground.learn.dataset import Segment
 from playground.learn.filter_bank import Pairs
-from playground.learn.folds import RUNS, blocks_free_run, folds_of, later_starts
+from playground.learn.folds import (
+    RUNS,
+    blocks_free_run,
+    folds_of,
+    later_starts,
+    simplest,
+)
 from playground.learn.selection import selected
 from playground.plants.learned.bank import GIVEN, Bank
 from playground.plants.learned.combination import Combination
@@ -256,6 +262,33 @@ def test_folds_hold_every_row_once_and_are_about_equal():
     assert all(len(b) <= 475 for fold in folds for b in fold)
 
 
+def test_each_of_a_few_experiments_is_a_fold_of_its_own():
+    segments = made_segments((300, 100, 250, 200, 150, 90))
+    folds = folds_of(segments)
+    assert [[len(b) for b in fold] for fold in folds] == [
+        [300],
+        [100],
+        [250],
+        [200],
+        [150],
+        [90],
+    ]
+    # One that has most of the rows cannot be left out as a whole.
+    assert len(folds_of(made_segments((900, 100, 90, 90, 90)))) == 4
+    # Many are put together.
+    assert len(folds_of(made_segments((60,) * 9))) == 4
+
+
+def test_the_simplest_is_chosen_that_folds_cannot_tell_from_the_best():
+    best = [0.5, 0.2, 0.4, 0.3]
+    alike = [0.45, 0.24, 0.4, 0.32]
+    worse = [0.55, 0.25, 0.5, 0.4]
+    assert simplest([worse, alike, best]) == 1
+    assert simplest([best, alike, worse]) == 0
+    assert simplest([worse, best]) == 1
+    assert simplest([[0.3], [0.2]]) == 1
+
+
 def test_blocks_of_different_length_run_side_by_side_as_they_would_alone():
     folds = folds_of(made_segments())
     parameters = tried("arx", SMALL["arx"], folds, **LIMITS).parameters
@@ -323,10 +356,74 @@ def test_what_is_no_better_than_plain_arx_by_more_than_chance_stays_plain_arx():
     assert chosen.plain == (0, 1)
     assert [m is arx for m in chosen.members] == [True]
     np.testing.assert_allclose(np.vstack(chosen.said), np.vstack(arx.said))
-    good = made("fourier", [0.04] * 4)
-    chosen = selected([arx, good], truth, owner)
-    assert chosen.plain == ()
-    assert any(m is good for m in chosen.members)
+    # One fold on which ARX is far off must not hide that it is worse on all.
+    for errors in ([0.04] * 4, [0.001, 0.07, 0.08, 0.08]):
+        good = made("fourier", errors)
+        chosen = selected([arx, good], truth, owner)
+        assert chosen.plain == ()
+        assert any(m is good for m in chosen.members)
+
+
+def test_who_says_what_another_says_is_not_heard_twice():
+    folds = folds_of(made_segments())
+    truth = [b.y[HISTORY:] for fold in folds for b in fold]
+    owner = [k for k, fold in enumerate(folds) for _ in fold]
+    rng = np.random.default_rng(0)
+
+    def made(family, said):
+        return Candidate(
+            family=family,
+            settings={},
+            parameters={},
+            said=said,
+            later=[],
+            errors=np.array([0.1, 0.1]),
+            seconds=0.0,
+        )
+
+    one, other = (
+        [t + 0.1 * rng.standard_normal(t.shape) for t in truth] for _ in range(2)
+    )
+    # The hybrid's learned part helps for the second output alone.
+    mixed = [
+        np.stack([a[:, 0], b[:, 1]], axis=1) for a, b in zip(one, other, strict=True)
+    ]
+    base, network = made("grey box", one), made("network", other)
+    alone = selected([base, network], truth, owner)
+    chosen = selected([base, made("hybrid", mixed), network], truth, owner)
+    weights = {m.family: w for m, w in zip(chosen.members, chosen.weights, strict=True)}
+    assert weights["grey box"][0] > 0.3
+    assert weights.get("hybrid", [0.0])[0] == 0
+    np.testing.assert_allclose(weights["grey box"][0], alone.weights[0][0], atol=1e-6)
+
+
+def test_the_best_alone_has_the_say_where_folds_are_sure():
+    folds = folds_of(made_segments())
+    truth = [b.y[HISTORY:] for fold in folds for b in fold]
+    owner = [k for k, fold in enumerate(folds) for _ in fold]
+    rng = np.random.default_rng(0)
+    hard = [rng.standard_normal(t.shape) for t in truth]
+
+    def made(family, size):
+        # Each is wrong where the best is, and more.
+        said = [
+            t + 0.1 * h + size * rng.standard_normal(t.shape)
+            for t, h in zip(truth, hard, strict=True)
+        ]
+        return Candidate(
+            family=family,
+            settings={},
+            parameters={},
+            said=said,
+            later=[],
+            errors=np.sqrt(np.array([0.01, 0.01]) + size**2),
+            seconds=0.0,
+        )
+
+    best, other = made("boosting", 0.0), made("network", 0.06)
+    chosen = selected([best, other], truth, owner)
+    weights = {m.family: w for m, w in zip(chosen.members, chosen.weights, strict=True)}
+    assert (weights["boosting"] > 0.85).all()
 
 
 def test_the_median_takes_the_middle_of_those_who_have_a_weight():

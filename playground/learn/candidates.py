@@ -28,7 +28,7 @@ from playground.learn import (
     state_space,
 )
 from playground.learn.dataset import Segment
-from playground.learn.folds import RUNS, blocks_free_run, later_starts
+from playground.learn.folds import FOLDS, RUNS, blocks_free_run, later_starts
 from playground.plants.learned.base import settling
 from playground.plants.learned.families import FAMILIES
 from playground.plants.learned.grey_box import places
@@ -315,7 +315,7 @@ def grey_box_cost(settings: Mapping[str, Any], rows: int) -> float:
 
 
 def cost(family: str, settings: Settings, rows: int) -> float:
-    """Estimates the seconds a candidate takes on one core of a small machine.
+    """Estimates the seconds a candidate takes with four folds on a core of a small machine.
 
     An estimate and not a stop watch, so that a budget means the same candidates
     on every machine, and equal calls learn equal models.
@@ -351,6 +351,7 @@ def worth_trying(
     *,
     rows: int,
     budget_s: float,
+    folds: int = FOLDS,
     columns: Mapping[str, Any] | None = None,
     plant: Mapping[str, Any] | None = None,
 ) -> list[tuple[str, dict[str, Any]]]:
@@ -359,6 +360,7 @@ def worth_trying(
     Args:
         rows: Of training data.
         budget_s: Seconds on two cores. The first of ARX is tried in any case.
+        folds: How many fits without one of them there are.
         columns: What the columns are, for compartments (`grey_box.described`);
             without it none are tried.
         plant: A physical plant to be made better (`base.standing_below`).
@@ -372,7 +374,7 @@ def worth_trying(
                 mine = [(family, s) for s in _settings(family, count, rows)]
             ladder += [one for one in mine if one not in ladder]
     allowed: list[tuple[str, dict[str, Any]]] = []
-    left = 2 * budget_s
+    left = 2 * budget_s * (FOLDS + 1) / (folds + 1)
     for family, settings in ladder:
         left -= cost(family, settings, rows)
         if left < 0 and allowed:

@@ -14,6 +14,10 @@ from playground.plants.learned.simulator import Simulator, free_run
 Array = npt.NDArray[np.float64]
 
 FOLDS = 4
+EACH = 8
+"""Up to so many segments each is a fold of its own."""
+LARGEST = 1 / 3
+"""Unless one of them has more of all rows: then too little would be left."""
 RUNS = 40
 """Free runs by which intervals are measured."""
 SHORT = 160
@@ -23,19 +27,28 @@ SHORT = 160
 def folds_of(
     segments: Sequence[Segment], *, count: int = FOLDS, shortest: int = 16
 ) -> list[list[Segment]]:
-    """Cuts training data into folds of about equal size, each from its own time.
+    """Cuts training data into folds, each from its own time.
 
-    Whole segments are kept whole where that leaves the folds about equal; a
-    long one is cut, because a block must not be larger than a fold.
+    A few segments, more than ``count``, are experiments: each is a fold of its own.
+    What was learned from the others then says how far the next experiment will be
+    known, and no two that alone know a range of an input are left out together. Else
+    the folds are of about equal size. Whole segments are kept whole where that leaves
+    them so; a long one is cut, because a block must not be larger than a fold.
 
     Args:
         segments: In order of time.
-        count: How many folds.
+        count: How many folds, or more if each segment is one.
         shortest: Shorter blocks are left out.
 
     Returns:
-        ``count`` lists of blocks.
+        Lists of blocks.
     """
+    enough = [s for s in segments if len(s) >= shortest]
+    rows_of_all = sum(len(s) for s in enough)
+    if count < len(enough) <= EACH and all(
+        len(s) <= LARGEST * rows_of_all for s in enough
+    ):
+        return [[s] for s in enough]
     total = sum(len(s) for s in segments)
     largest = total / count
     blocks: list[Segment] = []
@@ -117,3 +130,22 @@ def blocks_free_run(
     with np.errstate(all="ignore"):
         said = free_run(simulator, u[:, skip:], y[:, skip:])[:, given:]
     return [s[: len(b) - history] for s, b in zip(said, blocks, strict=True)]
+
+
+def simplest(errors: Sequence[Sequence[float]]) -> int:
+    """Chooses the first that is as good as the best, as far as folds can tell.
+
+    The one-standard-error rule (Breiman et al. 1984, section 3.4.3), on logarithms
+    and on differences from fold to fold, since some folds are hard for all.
+
+    Args:
+        errors: Per option, from simple to complex, the error on each fold.
+
+    Returns:
+        Which one.
+    """
+    logs = np.log(np.maximum(errors, 1e-9))
+    behind = logs - logs[np.argmin(logs.mean(axis=1))]
+    folds = behind.shape[1]
+    scatter = behind.std(axis=1, ddof=1) / np.sqrt(folds) if folds > 1 else 0.0
+    return int(np.argmax(behind.mean(axis=1) <= scatter))

@@ -1,7 +1,7 @@
 """Fit of the compartments: least squares on free runs, with physical signs.
 
-What is no temperature is linear in its products once its pace is known, so a few paces
-are tried. The couplings of compartments are found by Gauss-Newton steps (Levenberg's
+What is no temperature is fitted first (`playground.learn.lagging`). The couplings of
+compartments are found by Gauss-Newton steps (Levenberg's
 damping) on whole free runs from many beginnings, first short, then long ones; the
 sensitivities go along with the runs. No coupling may be negative, and no gain of a
 power; `responds` in the signals file gives other gains a sign. Each step is a
@@ -11,6 +11,7 @@ end at zero.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,10 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 from scipy.signal import lfilter
 
-from playground.learn.arx import ridge_solution
+from playground.errors import PlaygroundError
+from playground.learn import lagging
 from playground.learn.dataset import Segment
-from playground.learn.folds import blocks_free_run, later_starts
+from playground.learn.folds import blocks_free_run, later_starts, simplest
 from playground.plants.learned.grey_box import GIVEN, GreyBox, places, products
 from playground.plants.learned.simulator import Scaling
 from playground.quantity import convert
@@ -32,7 +34,8 @@ Array = npt.NDArray[np.float64]
 
 TEMPERATURES = ("degC", "degF", "K")
 POWERS = ("W", "kW", "MW", "mW")
-PACES = (1.0, 0.5, 0.2, 0.08, 0.03, 0.01)
+KINDS = (("flow", "m^3/h"), ("flow", "kg/s"), ("speed", "Hz"))
+"""What is of a kind with these units."""
 STAGES = ((40, 8), (250, 10))
 """Rows of the runs, and steps of Gauss-Newton."""
 THIN = 4
@@ -124,7 +127,13 @@ def described(
 def _kind(unit: str) -> str:
     if unit in TEMPERATURES:
         return "temperature"
-    return "power" if unit in POWERS else "other"
+    if unit in POWERS:
+        return "power"
+    for kind, other in KINDS:
+        with contextlib.suppress(PlaygroundError):
+            convert(1.0, unit, other)
+            return kind
+    return "other"
 
 
 def _in_kelvin(unit: str) -> float:
@@ -157,7 +166,7 @@ def trained(
     """
     if _last and _last[0][0] is folds and _last[0][1] == settings:
         return _last[0][2]
-    lags = _lags(folds, settings)
+    lags = lagging.trained(folds, settings)
     fits = []
     for out in range(-1, len(folds)):
         blocks = [b for k, fold in enumerate(folds) if k != out for b in fold]
@@ -172,71 +181,6 @@ def trained(
     whole["trust"] = _trust(errors)
     _last[:] = [(folds, settings, (parts, whole))]
     return parts, whole
-
-
-def _common(settings: Mapping[str, Any]) -> dict[str, Array]:
-    names = ("u_scale", "u_offset", "y_scale", "y_offset")
-    return {name: np.array(settings[name], float) for name in names}
-
-
-def _driving(block: Segment, settings: Mapping[str, Any]) -> tuple[Array, Array]:
-    """Returns acts and inlets of a block, in common numbers."""
-    numbers = _common(settings)
-    at = block.u * numbers["u_scale"] + numbers["u_offset"]
-    kinds = settings["inputs"]
-    return np.maximum(at[:, places(kinds, "other")], 0.0), at[
-        :, places(kinds, "temperature")
-    ]
-
-
-def _lags(
-    folds: Sequence[Sequence[Segment]], settings: Mapping[str, Any]
-) -> list[dict[str, Array]]:
-    """Fits what is no temperature: without each fold, and last from all."""
-    lagging = places(settings["outputs"], "other")
-    if not lagging:
-        nothing = {"lag": np.zeros((1, 0)), "pace": np.zeros(0)}
-        return [nothing] * (len(folds) + 1)
-    # Products per pace and fold, so that a fold is left out by not adding it.
-    xx: list[list[Array]] = [[] for _ in PACES]
-    xy: list[list[Array]] = [[] for _ in PACES]
-    yy: list[list[Array]] = [[] for _ in PACES]
-    for fold in folds:
-        made = [products(*_driving(b, settings)) for b in fold]
-        for number, pace in enumerate(PACES):
-            x, target = _lagged(fold, made, lagging, pace)
-            xx[number].append(x.T @ x)
-            xy[number].append(x.T @ target)
-            yy[number].append((target**2).sum(axis=0))
-    rows = sum(len(b) for fold in folds for b in fold)
-    fits = []
-    for out in [*range(len(folds)), -1]:
-        kept = [k for k in range(len(folds)) if k != out]
-        weights, errors = [], []
-        for number in range(len(PACES)):
-            squares = np.sum([xx[number][k] for k in kept], axis=0)
-            cross = np.sum([xy[number][k] for k in kept], axis=0)
-            found = ridge_solution(squares, cross, rows, 1e-4)
-            own = (found * (squares @ found - 2 * cross)).sum(axis=0)
-            weights.append(found)
-            errors.append(own + np.sum([yy[number][k] for k in kept], axis=0))
-        best = np.argmin(errors, axis=0)
-        lag = np.stack([weights[b][:, k] for k, b in enumerate(best)], axis=1)
-        fits.append({"lag": lag, "pace": np.array(PACES)[best]})
-    return fits
-
-
-def _lagged(
-    fold: Sequence[Segment], made: Sequence[Array], lagging: list[int], pace: float
-) -> tuple[Array, Array]:
-    """Returns filtered products, and what they have to explain."""
-    rows, wanted = [], []
-    for block, all_of in zip(fold, made, strict=True):
-        rows.append(lfilter([pace], [1.0, pace - 1.0], all_of[1:], axis=0))
-        y = block.y[:, lagging]
-        fading = (1.0 - pace) ** np.arange(1, len(block))
-        wanted.append(y[1:] - fading[:, None] * y[0])
-    return np.vstack(rows), np.vstack(wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,7 +257,7 @@ def _tables(
 def _fitted(
     blocks: Sequence[Segment], settings: Mapping[str, Any], lags: Mapping[str, Array]
 ) -> dict[str, Array]:
-    numbers = _common(settings)
+    numbers = lagging.common(settings)
     warm = places(settings["outputs"], "temperature")
     outputs = len(settings["outputs"])
     arrays = {**numbers, **lags, "trust": np.zeros(outputs)}
@@ -344,19 +288,19 @@ def _driven(
     block: Segment, settings: Mapping[str, Any], lags: Mapping[str, Array]
 ) -> tuple[Array, Array]:
     """Returns g and inlets of a block; lagging outputs as they run free."""
-    acts, inlets = _driving(block, settings)
-    numbers = _common(settings)
-    lagging = places(settings["outputs"], "other")
-    said = np.zeros((len(block), len(lagging)))
-    if lagging:
+    acts, inlets = lagging.driving(block, settings)
+    numbers = lagging.common(settings)
+    others = places(settings["outputs"], "other")
+    said = np.zeros((len(block), len(others)))
+    if others:
         drive = products(acts, inlets) @ lags["lag"]
-        for k, column in enumerate(lagging):
+        for k, column in enumerate(others):
             pace, first = lags["pace"][k], block.y[:1, column]
             rest, _ = lfilter(
                 [pace], [1.0, pace - 1.0], drive[1:, k], zi=(1.0 - pace) * first
             )
             said[:, k] = np.concatenate([first, rest])
-        said = said * numbers["y_scale"][lagging] + numbers["y_offset"][lagging]
+        said = said * numbers["y_scale"][others] + numbers["y_offset"][others]
     ones = np.ones((len(block), 1))
     return np.concatenate([ones, acts, np.maximum(said, 0.0)], axis=1), inlets
 
@@ -367,7 +311,7 @@ def _runs(
     rows: int,
 ) -> _Runs:
     """Chooses beginnings, spread over all blocks."""
-    numbers = _common(settings)
+    numbers = lagging.common(settings)
     warm = places(settings["outputs"], "temperature")
     rows = min(rows + GIVEN, max(len(block) for block, _, _ in driven))
     possible = [
@@ -530,5 +474,6 @@ def _bias_errors(
 
 def _trust(errors: Sequence[Array]) -> Array:
     """Chooses per output how far the bias is believed, by errors of folds."""
-    mean = np.mean(np.log(np.maximum(errors, 1e-9)), axis=0)
-    return np.asarray(np.array(TRUSTS)[np.argmin(mean, axis=0)])
+    each = np.moveaxis(np.array(errors), 0, 2)
+    chosen = [simplest(each[:, k].tolist()) for k in range(each.shape[1])]
+    return np.array(TRUSTS)[chosen]

@@ -201,7 +201,13 @@ def learn_segments(
     columns = described(train[0].inputs, train[0].outputs, signals, scaling)
     plant = None if base is None else _below(base, signals, train[0], scaling)
     candidates = all_tried(
-        worth_trying(rows=len(u), budget_s=budget_s, columns=columns, plant=plant),
+        worth_trying(
+            rows=len(u),
+            budget_s=budget_s,
+            folds=len(folds),
+            columns=columns,
+            plant=plant,
+        ),
         folds,
         low=scaling.scaled_y(low),
         high=scaling.scaled_y(high),

@@ -3,10 +3,10 @@
 No family wins everywhere and the winner on few held-back blocks is often lucky.
 So the best settings of each family stay in the race, those far behind the
 best leave it, and the rest are weighed per output: by what they said about
-blocks they had not seen, and pulled towards equal weights. The plant says their
-weighed mean, or their median where that was nearer to the folds left out: where
-the folds cannot tell who is right, the median is not led astray by one. Where all of that is
-not clearly better than plain ARX, plain ARX it is.
+blocks they had not seen, and pulled towards equal weights, the more the less the folds
+can tell who is right. The plant says their weighed mean, or their median where that
+was nearer to the folds left out: the median is not led astray by one. Where all of
+that is not clearly better than plain ARX, plain ARX it is.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ each other, and over many plants the mean of several was the best of all; hybrid
 of several kinds."""
 FAR_BEHIND = 1.6
 """Times the error of the best candidate: worse ones have no say."""
-PULLS = (0.3, 1.0, 3.0, 10.0, 100.0)
+PULLS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 """Strengths of the pull towards equal weights, in squared errors of the best."""
-SURE = 0.9
-"""How sure it has to be that all members together are better than plain ARX."""
+CHANCE = 0.1
+"""Up to so often chance alone may make all members together look better than ARX."""
 MEMBERS = 8
 """More members would cost more time per step than they are worth."""
 
@@ -177,7 +177,8 @@ def _no_better_than_arx(
 
     Both sides are judged on folds that took no part in choosing them: ARX by the
     order that was best on the other folds. A gain counts that is above zero with
-    nine chances in ten (Student's t over folds: there are few).
+    nine chances in ten by its sign and rank (Wilcoxon 1945): one fold on which ARX
+    runs away must not hide that it is worse on the others too.
     """
     simple = [_vetted(c.said) for c in candidates if c.family == "arx"]
     folds = np.unique(owner)
@@ -194,10 +195,11 @@ def _no_better_than_arx(
         others = np.delete(logs, number, axis=1).mean(axis=1)
         best = np.argmin(others, axis=0)
         gains.append(logs[best, number, np.arange(true.shape[1])] - own)
-    mean = np.mean(gains, axis=0)
-    scatter = np.std(gains, axis=0, ddof=1) / np.sqrt(len(folds))
-    chance = float(stats.t.ppf(SURE, len(folds) - 1))
-    return np.flatnonzero(mean <= chance * scatter).tolist()
+    return [
+        k
+        for k, each in enumerate(np.array(gains).T)
+        if not each.any() or stats.wilcoxon(each, alternative="greater").pvalue > CHANCE
+    ]
 
 
 def _weights(
@@ -212,9 +214,17 @@ def _weights(
     # A few thousand rows say as much about a handful of weights as all do.
     thin = slice(None, None, max(1, len(true) // 4000))
     for k in range(true.shape[1]):
-        wrong = np.stack([answers[m][thin, k] - true[thin, k] for m in allowed], axis=1)
+        heard: list[int] = []
+        for m in allowed:
+            # A hybrid whose learned part does not help says what its base says: a
+            # voice must not count twice.
+            if not any(
+                np.array_equal(answers[m][:, k], answers[h][:, k]) for h in heard
+            ):
+                heard.append(m)
+        wrong = np.stack([answers[m][thin, k] - true[thin, k] for m in heard], axis=1)
         by_fold = [wrong[owner[thin] == number] for number in np.unique(owner)]
-        weights[list(allowed), k] = _weighed(by_fold, _chosen_pull(by_fold))
+        weights[heard, k] = _weighed(by_fold, _chosen_pull(by_fold))
     return weights
 
 
