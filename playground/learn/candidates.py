@@ -314,8 +314,19 @@ def grey_box_cost(settings: Mapping[str, Any], rows: int) -> float:
     return 0.5 + 0.08 * unknowns + (4e-6 * products * rows if lagging else 0.0)
 
 
-def cost(family: str, settings: Settings, rows: int) -> float:
-    """Estimates the seconds a candidate takes with four folds on a core of a small machine.
+def boosting_cost(settings: Settings, rows: int, inputs: int, outputs: int) -> float:
+    """Estimates the seconds that trees take; see `cost`."""
+    seen = inputs * (settings["lags"] + len(settings["filters"]))
+    seen += len(settings["decays"]) * (outputs + 1) + 1
+    left = 0.75 * max(rows, 1)
+    examples = left * np.ceil(settings["examples"] / left)
+    return float(5 * outputs * (0.6 + 1e-6 * examples * seen))
+
+
+def cost(
+    family: str, settings: Settings, rows: int, *, inputs: int = 6, outputs: int = 3
+) -> float:
+    """Estimates the seconds of a candidate with four folds on a core of a small machine.
 
     An estimate and not a stop watch, so that a budget means the same candidates
     on every machine, and equal calls learn equal models.
@@ -344,7 +355,7 @@ def cost(family: str, settings: Settings, rows: int) -> float:
         return 20.0 if settings["memory"] else 15.0
     if family == "filter bank":
         return 2.0 + 0.006 * float(settings["rounds"])
-    return 15.0 + 1.2e-3 * rows
+    return boosting_cost(settings, rows, inputs, outputs)
 
 
 def worth_trying(
@@ -352,6 +363,8 @@ def worth_trying(
     rows: int,
     budget_s: float,
     folds: int = FOLDS,
+    inputs: int = 6,
+    outputs: int = 3,
     columns: Mapping[str, Any] | None = None,
     plant: Mapping[str, Any] | None = None,
 ) -> list[tuple[str, dict[str, Any]]]:
@@ -361,6 +374,8 @@ def worth_trying(
         rows: Of training data.
         budget_s: Seconds on two cores. The first of ARX is tried in any case.
         folds: How many fits without one of them there are.
+        inputs: How many.
+        outputs: How many.
         columns: What the columns are, for compartments (`grey_box.described`);
             without it none are tried.
         plant: A physical plant to be made better (`base.standing_below`).
@@ -376,7 +391,7 @@ def worth_trying(
     allowed: list[tuple[str, dict[str, Any]]] = []
     left = 2 * budget_s * (FOLDS + 1) / (folds + 1)
     for family, settings in ladder:
-        left -= cost(family, settings, rows)
+        left -= cost(family, settings, rows, inputs=inputs, outputs=outputs)
         if left < 0 and allowed:
             break
         allowed.append((family, settings))

@@ -264,14 +264,14 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
         lines += ["", "![measured and simulated](free-run.svg)", ""]
     else:
         lines += ["Nothing was held back; there is no figure from unseen data.", ""]
-    lines += ["On blocks left out in turn while learning (in spreads of the data): "]
+    lines += ["On folds left out in turn while learning, in spreads of the data: "]
     lines[-1] += ", ".join(
         f"{name} {value:.3f} ({min(folds):.2g} to {max(folds):.2g})"
         for (name, value), folds in zip(
             card["validation"].items(), card["validation_folds"].values(), strict=True
         )
     )
-    lines[-1] += "; in brackets from one such block to another."
+    lines[-1] += "; in brackets those of the folds, of all members."
     if card["plain"]:
         lines.append(
             f"Plain ARX is kept for {', '.join(card['plain'])}: all candidates together "

@@ -205,6 +205,8 @@ def learn_segments(
             rows=len(u),
             budget_s=budget_s,
             folds=len(folds),
+            inputs=u.shape[1],
+            outputs=y.shape[1],
             columns=columns,
             plant=plant,
         ),
@@ -225,6 +227,8 @@ def learn_segments(
     interval, about_interval = calibrated(
         runs, chosen.said, chosen.spread, run_owner, blocks=len(truth)
     )
+    # What the next stretch will show; the geometric mean only chooses.
+    expected = np.sqrt(np.mean(chosen.by_fold**2, axis=0))
     fast: dict[str, Any] = {}
     start = max(train, key=len)
     parameters = {
@@ -256,6 +260,9 @@ def learn_segments(
             unusable=unusable,
         )
         fast = {"fast": about}
+        if about["default"]:
+            own, members = about["validation"], about["members"]
+            expected *= [own[name] / members[name] for name in train[0].outputs]
         parameters |= {**_named("fast", arrays), **_named("fast interval", width)}
     model = Model(
         signals=signals,
@@ -271,9 +278,7 @@ def learn_segments(
             "holdout": holdout,
             "budget_s": budget_s,
             "seed": seed,
-            "validation": dict(
-                zip(train[0].outputs, chosen.errors.tolist(), strict=True)
-            ),
+            "validation": dict(zip(train[0].outputs, expected.tolist(), strict=True)),
             "validation_folds": dict(
                 zip(train[0].outputs, chosen.by_fold.T.tolist(), strict=True)
             ),
