@@ -144,6 +144,9 @@ _TO_SI: dict[str, tuple[str, float, float]] = {
     "l/s": ("m^3/s", 1e-3, 0.0),
     "l/min": ("m^3/s", 1e-3 / 60, 0.0),
     "m^3/h": ("m^3/s", 1 / 3600, 0.0),
+    "kg/s": ("kg/s", 1.0, 0.0),
+    "Hz": ("1/s", 1.0, 0.0),
+    "rpm": ("1/s", 2 * math.pi / 60, 0.0),
     "Pa": ("Pa", 1.0, 0.0),
     "kPa": ("Pa", 1e3, 0.0),
     "bar": ("Pa", 1e5, 0.0),
@@ -171,6 +174,7 @@ def _conversion(source: str, target: str, *, difference: bool) -> tuple[float, f
         if dimension == other_dimension:
             shift = 0.0 if difference else (zero - other_zero) / other_size
             return float(f"{size / other_size:.12g}"), float(f"{shift:.12g}")
+        raise _no_conversion(source, target, difference=difference)
     import pint
 
     registry = _registry()
@@ -183,14 +187,18 @@ def _conversion(source: str, target: str, *, difference: bool) -> tuple[float, f
         zero = registry.Quantity(0.0, spelled(source)).to(spelled(target)).magnitude
         one = registry.Quantity(1.0, spelled(source)).to(spelled(target)).magnitude
     except pint.DimensionalityError as error:
-        shown = _DIFFERENCE.get(target, target) if difference else target
-        raise PlaygroundError(
-            f"{source!r} does not convert to {shown!r}.",
-            f"write the value in {shown} or a unit that converts to it",
-        ) from error
+        raise _no_conversion(source, target, difference=difference) from error
     factor = one - zero
     # 273.15 + 1 - 273.15 is not 1; a factor this near to a short number is it.
     return float(f"{factor:.12g}"), float(f"{zero:.12g}")
+
+
+def _no_conversion(source: str, target: str, *, difference: bool) -> PlaygroundError:
+    shown = _DIFFERENCE.get(target, target) if difference else target
+    return PlaygroundError(
+        f"{source!r} does not convert to {shown!r}.",
+        f"write the value in {shown} or a unit that converts to it",
+    )
 
 
 def convert(

@@ -125,6 +125,21 @@ def test_the_table_of_usual_units_says_what_pint_says(monkeypatch):
         assert said == pytest.approx(expected, rel=1e-11, abs=1e-11), (a, b)
 
 
+def test_what_the_table_does_not_convert_pint_does_not_either(monkeypatch):
+    units = quantity_module._TO_SI
+    apart = [(a, b) for a in units for b in units if units[a][0] != units[b][0]]
+    convert = quantity_module._conversion.__wrapped__
+
+    def refused(a, b):
+        with pytest.raises(PlaygroundError) as error:
+            convert(a, b, difference=False)
+        return str(error.value)
+
+    fast = [refused(a, b) for a, b in apart]
+    monkeypatch.setattr(quantity_module, "_TO_SI", {})
+    assert [refused(a, b) for a, b in apart] == fast
+
+
 def test_a_difference_may_be_written_in_either_unit_of_temperature():
     # As a difference 3 degC cannot mean anything but 3 K.
     assert quantity("3 degC", "degC", difference=True) == 3.0
