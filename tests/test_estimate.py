@@ -1,6 +1,7 @@
 """From recordings to parameters of a physical plant, and how sure they are."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +315,21 @@ def test_a_plant_that_changes_on_the_way_raises_an_alarm_in_its_window(tmp_path)
     unforgetting = follow([sound_room], forgetting=0.0, **settings)
     deviations = [w.deviation["resistance_k_per_w"] for w in unforgetting]
     assert deviations == sorted(deviations, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"window_s": 0.0}, "A window lasts 0 s"),
+        ({"window_s": -60.0}, "has to be above 0"),
+        ({"tolerance": -0.1}, "The tolerance is -0.1"),
+        ({"tolerance": math.nan}, "cannot be below 0"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(tmp_path, settings, message):
+    recording = record_room(tmp_path / "room.parquet", hours=2)
+    with pytest.raises(PlaygroundError, match=message):
+        follow([recording], **{"window_s": 3600.0} | ROOM | settings)
 
 
 def test_the_command_writes_a_plant_file_and_answers_with_the_exit_code(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from playground.errors import ExitCode, NotEnoughData
+from playground.errors import ExitCode, NotEnoughData, PlaygroundError
 from playground.estimate.estimate import Estimate, Span, estimate
 from playground.quantity import say_seconds
 from playground.recording import Recording
@@ -100,8 +100,19 @@ def follow(
             ``parameters``.
 
     Raises:
+        PlaygroundError: The window is not above 0, or the tolerance below it.
         NotEnoughData: No recording is as long as a window.
     """
+    if not window_s > 0:
+        raise PlaygroundError(
+            f"A window lasts {say_seconds(window_s)}: it has to be above 0.",
+            "write how long one is, for instance --online 30min",
+        )
+    if not tolerance >= 0:
+        raise PlaygroundError(
+            f"The tolerance is {tolerance:g}: it cannot be below 0.",
+            "write the relative change that is no drift, for instance --tolerance 0.02",
+        )
     plan = _plan(recordings, window_s, warm_up_s, run_in_s)
     if not plan:
         raise NotEnoughData(
