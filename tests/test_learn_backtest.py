@@ -77,7 +77,10 @@ def test_the_command_answers_with_its_exit_code(model, tmp_path, capsys, gain, c
                 writer.append(Message(when, topic, payload))
     writer.close()
     arguments = ["backtest", str(tmp_path / "tank"), str(tmp_path / "new.parquet")]
+    arguments += ["--json", str(tmp_path / "nights" / "1.json")]
     assert run_command(arguments) == code
+    kept = json.loads((tmp_path / "nights" / "1.json").read_text())
+    assert (kept["verdict"] == "still valid") == (code == 0)
     out = capsys.readouterr().out
     assert ("verdict: still valid" in out) == (code == 0)
     assert "outside the envelope" in out

@@ -88,3 +88,13 @@ def test_the_command_writes_a_file_once(tmp_path, capsys):
     assert path.read_text().endswith("# mine\n")
     assert run_command(["signals", str(tmp_path / "r.parquet")]) == 0
     assert capsys.readouterr().out == before
+
+
+def test_the_command_makes_the_folder_or_says_why_it_cannot(tmp_path, capsys):
+    lab(tmp_path / "r.parquet")
+    arguments = ["signals", str(tmp_path / "r.parquet"), "-o"]
+    assert run_command([*arguments, str(tmp_path / "new" / "lab.yaml")]) == 0
+    assert (tmp_path / "new" / "lab.yaml").exists()
+    below_a_file = tmp_path / "r.parquet" / "lab.yaml"
+    assert run_command([*arguments, str(below_a_file)]) == 2
+    assert "lab.yaml cannot be written: " in capsys.readouterr().err

@@ -28,6 +28,7 @@ def command(
     """
     import json
 
+    from playground.cli.output import write_text
     from playground.errors import ExitCode
     from playground.learn import read_segments
     from playground.learn.backtest import backtest
@@ -61,7 +62,7 @@ def command(
     print(f"outside the envelope: {found.outside:.0%} of the steps")
     print(f"verdict: {found.verdict}")
     if as_json is not None:
-        as_json.write_text(json.dumps(found.as_dict(), indent=2) + "\n")
+        write_text(as_json, json.dumps(found.as_dict(), indent=2) + "\n")
     if found.verdict == "undecided":
         raise typer.Exit(int(ExitCode.UNDECIDED))
     if found.verdict != "still valid":

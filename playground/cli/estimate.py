@@ -86,6 +86,7 @@ def command(
     import json
     import sys
 
+    from playground.cli.output import write_text
     from playground.estimate import estimate, read_plant_file, write_plant_file
     from playground.estimate.online import exit_code_of, follow
     from playground.estimate.plant_file import check_target
@@ -160,14 +161,14 @@ def command(
                 }
                 for w in windows
             ]
-            as_json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+            write_text(as_json, json.dumps(rows, indent=1))
         code = exit_code_of(windows)
     else:
         result = estimate(opened, **arguments)  # type: ignore[arg-type]
         progress("")
         _print(result)
         if as_json is not None:
-            as_json.write_text(json.dumps(result.plain(), indent=1), encoding="utf-8")
+            write_text(as_json, json.dumps(result.plain(), indent=1))
         code = result.exit_code
     if output is not None:
         write_plant_file(

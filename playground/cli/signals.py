@@ -25,6 +25,7 @@ def command(
 
     Example: playground signals lab.parquet -o signals.yaml
     """
+    from playground.cli.output import write_text
     from playground.errors import PlaygroundError
     from playground.learn.proposal import proposed
     from playground.recording import Recording
@@ -37,5 +38,5 @@ def command(
     if output is None:
         print(text, end="")
     else:
-        output.write_text(text, encoding="utf-8")
+        write_text(output, text)
         print(f"wrote {output}: read every line, roles and units are guesses")
