@@ -413,6 +413,16 @@ def main() -> None:
     parser.add_argument("--save", type=Path, default=None, help="write models here")
     parser.add_argument("--verbose", action="store_true", help="show candidates")
     options = parser.parse_args()
+    for name in options.tasks:
+        if name not in TASKS:
+            parser.error(
+                f"there is no task {name!r}; write some of: {', '.join(TASKS)}"
+            )
+    if not DATA.is_dir():
+        parser.error(
+            f"there are no data in {DATA}; PLAYGROUND_DATA names the folder that holds "
+            "tclab_mimo, nist_ashp_hil, rse_dhtf and altherma_ha"
+        )
     for name in options.tasks or TASKS:
         task = TASKS[name]()
         start = time.perf_counter()
