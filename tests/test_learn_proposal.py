@@ -59,6 +59,15 @@ def test_the_proposal_is_a_signals_file(tmp_path):
     assert "retained" in text
 
 
+def test_names_are_no_signals_and_an_own_time_is_said(tmp_path):
+    tree = {"ts": START / 1e9, "type": "modbus", "pump": "ON", "t": 20.5}
+    rows = [("lab/state", json.dumps(tree), False)] * 3
+    text = proposed(recorded(tmp_path / "r.parquet", rows))
+    (tmp_path / "signals.yaml").write_text(text)
+    assert list(load_signals(tmp_path / "signals.yaml")) == ["pump", "t"]
+    assert "# lab/state says its own time: 'stamp: ts' at a signal takes it." in text
+
+
 def test_the_same_name_in_two_topics_becomes_two_names(tmp_path):
     rows = [
         (f"plant/{n}/state", json.dumps({"t": k}), False)

@@ -91,6 +91,13 @@ def proposed(recording: Recording) -> str:
         'version: "1.0"',
         "signals:",
     ]
+    for place in seen.values():
+        if place.path is not None and _is_stamp(place) and place.numbers:
+            lines.insert(
+                2,
+                f"# {place.topic} says its own time: "
+                f"'stamp: {place.path}' at a signal takes it.",
+            )
     names: set[str] = set()
     for place in seen.values():
         entry = _entry(place)
@@ -139,17 +146,24 @@ def _walk(tree: Any, path: str) -> Iterator[tuple[str | None, Any]]:
 
 def _entry(place: _Seen) -> dict[str, str] | None:
     """Returns the keys of a signal, or None if it is none."""
-    leaf = (place.path or place.topic).replace("[", ".").split(".")[-1]
-    if TIMESTAMPS.match(leaf):
+    if _is_stamp(place):
         return None
     entry = {"topic": json.dumps(place.topic)}
     if place.path is not None:
         entry["path"] = json.dumps(place.path)
     switch = bool(place.words) and not place.numbers and len(place.words) <= 6
     numbers = np.array([v for v in place.numbers if math.isfinite(v)])
-    if not switch and not len(numbers):
-        return None
     where = f"{place.topic}/{place.path or ''}"
+    if not len(numbers) and not switch:
+        return None
+    if (
+        switch
+        and _role(place, where) == "measurement"
+        and len(place.words) == 1
+        and next(iter(place.words)).lower() not in _OFF | _ON
+    ):
+        # A word that never changes, and is no state, is a name.
+        return None
     entry["unit"] = '"1"' if switch else json.dumps(_unit(where))
     entry["role"] = _role(place, where)
     if switch:
@@ -163,7 +177,13 @@ def _entry(place: _Seen) -> dict[str, str] | None:
     return entry
 
 
+def _is_stamp(place: _Seen) -> bool:
+    leaf = (place.path or place.topic).replace("[", ".").split(".")[-1]
+    return TIMESTAMPS.match(leaf) is not None
+
+
 _OFF = {"off", "false", "closed", "no", "0", "idle", "stop", "offline"}
+_ON = {"on", "true", "open", "yes", "run", "running", "start", "online"}
 
 
 def _role(place: _Seen, where: str) -> str:
