@@ -10,17 +10,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from test_learn_families import SMALL, made_segments
-from test_learn_fast_form import learned
+from test_learn_fast_form import _short_training, learned  # noqa: F401 - a fixture
 from test_learn_hybrid import ARX, below, room, scaled
 
-from playground.learn import (
-    correction,
-    fast_form,
-    grey_box,
-    learn_segments,
-    network,
-    student,
-)
+from playground.learn import fast_form, grey_box, learn_segments, network, student
 from playground.learn.candidates import HISTORY, tried
 from playground.learn.card import limits_of
 from playground.learn.dataset import Segment
@@ -124,9 +117,7 @@ def test_every_family_stays_bounded(family, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not FULL, reason="teaches a network for longer: make soak")
 @pytest.mark.parametrize("form", ["members", "network"])
-def test_members_together_and_the_network_they_taught_stay_bounded(form, monkeypatch):
-    monkeypatch.setattr(student, "ROWS", 6000)
-    monkeypatch.setattr(correction, "ROUNDS", (300, 300))
+def test_members_together_and_the_network_they_taught_stay_bounded(form):
     candidates, chosen, folds, known = learned(["arx", "reservoir"])
     assert len(chosen.members) > 1
     limits = {"low": np.full(2, -3.0), "high": np.full(2, 3.0)}
