@@ -356,6 +356,8 @@ def test_what_is_no_better_than_plain_arx_by_more_than_chance_stays_plain_arx():
     assert chosen.plain == (0, 1)
     assert [m is arx for m in chosen.members] == [True]
     np.testing.assert_allclose(np.vstack(chosen.said), np.vstack(arx.said))
+    # Folds that are experiments of their own say enough.
+    assert selected([arx, lucky], truth, owner, cut=False).plain == ()
     # One fold on which ARX is far off must not hide that it is worse on all.
     for errors in ([0.04] * 4, [0.001, 0.07, 0.08, 0.08]):
         good = made("fourier", errors)

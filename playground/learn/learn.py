@@ -221,7 +221,8 @@ def learn_segments(
     owner = [number for number, fold in enumerate(folds) for _ in fold]
     later = later_starts(folds)
     later_owner = [number for number, more in enumerate(later) for _ in more]
-    chosen = selected(candidates, truth, owner, later_owner)
+    cut = len(truth) > sum(len(s) >= HISTORY + 4 for s in scaled)
+    chosen = selected(candidates, truth, owner, later_owner, cut=cut)
     runs = [*truth, *(b.y[HISTORY:] for more in later for b in more)]
     run_owner = [*owner, *later_owner]
     interval, about_interval = calibrated(
@@ -394,20 +395,32 @@ def all_tried(
 ) -> list[Candidate]:
     """Tries every candidate, side by side where that is worth the processes."""
     rows = sum(len(b) for fold in folds for b in fold)
-    seconds = sum(cost(family, settings, rows) for family, settings in ladder)
+    inputs, outputs = folds[0][0].u.shape[1], folds[0][0].y.shape[1]
+    together = bundles(ladder)
+    seconds = [
+        sum(cost(f, s, rows, inputs=inputs, outputs=outputs) for f, s in bundle)
+        for bundle in together
+    ]
     # Starting processes takes a few seconds as well.
-    workers = 1 if seconds < 15 else jobs or os.cpu_count() or 1
+    workers = 1 if sum(seconds) < 15 else jobs or os.cpu_count() or 1
+    order = list(range(len(together)))
+    if workers > 1:
+        # The longest first, so that at the end no core waits for another.
+        order.sort(key=lambda k: -seconds[k])
     calls = (
-        delayed(tried_together)(bundle, folds, low=low, high=high, seed=seed)
-        for bundle in bundles(ladder)
+        delayed(tried_together)(together[k], folds, low=low, high=high, seed=seed)
+        for k in order
     )
-    done: list[Candidate] = []
-    for together in Parallel(n_jobs=workers, return_as="generator")(calls):
-        for candidate in together:
-            done.append(candidate)
+    found: dict[int, list[Candidate]] = {}
+    done = 0
+    answers = Parallel(n_jobs=workers, return_as="generator")(calls)
+    for k, candidates in zip(order, answers, strict=True):
+        found[k] = candidates
+        for candidate in candidates:
+            done += 1
             if progress is not None:
-                progress(len(done), len(ladder), candidate)
-    return done
+                progress(done, len(ladder), candidate)
+    return [candidate for k in sorted(found) for candidate in found[k]]
 
 
 def hopeless(

@@ -5,8 +5,9 @@ So the best settings of each family stay in the race, those far behind the
 best leave it, and the rest are weighed per output: by what they said about
 blocks they had not seen, and pulled towards equal weights, the more the less the folds
 can tell who is right. The plant says their weighed mean, or their median where that
-was nearer to the folds left out: the median is not led astray by one. Where all of
-that is not clearly better than plain ARX, plain ARX it is.
+was nearer to the folds left out: the median is not led astray by one. Where there is
+but one run to choose by, and all of that is not clearly better on its parts than plain
+ARX, plain ARX it is.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ def selected(
     truth: Sequence[Array],
     fold: Sequence[int],
     later_fold: Sequence[int] = (),
+    *,
+    cut: bool = True,
 ) -> Selection:
     """Chooses and weighs members.
 
@@ -80,6 +83,9 @@ def selected(
         fold: To which fold each block belongs.
         later_fold: The same of the later runs of the candidates; these take no
             part in choosing.
+        cut: Folds are parts of the same stretches. They are alike then, and a large
+            model that is chosen by them may know that one run by heart: what is not
+            clearly better than plain ARX gives way to it.
     """
     true = np.vstack(truth)
     owner = np.repeat(fold, [len(t) for t in truth])
@@ -108,7 +114,9 @@ def selected(
         )[kept]
         for number in folds
     }
-    plain = _no_better_than_arx(candidates, members, honest, true, owner)
+    plain = []
+    if cut:
+        plain = _no_better_than_arx(candidates, members, honest, true, owner)
     if plain:
         # The ARX that is best at all of these outputs takes their place.
         simple = [c for c in candidates if c.family == "arx"]
