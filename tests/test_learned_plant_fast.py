@@ -12,41 +12,31 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from heater_model import heater_model
 
-from playground.errors import PlaygroundError
+from playground.errors import FileFormatError, PlaygroundError
 from playground.model import save_model
 from playground.plants.learned import LearnedPlant
+from playground.plants.learned.bank import GIVEN, Bank
 from playground.plants.learned.distilled import Distilled
 from playground.plants.learned.envelope import NEIGHBOURS, Envelope
-from playground.plants.learned.network import Network
 from playground.run import run
 from playground.scenario import load_scenario
 from playground.testing import check_plant
 
-SETTINGS = {"na": 3, "nb": 3, "memory": 2, "filters": [3, 20]}
+SETTINGS = {"lags": 2, "given": 3, "filters": [3, 20], "decays": [5, 40]}
 
 
-def arrays_of(settings, *, inputs, outputs, seed=0, units=(5, 4), hidden=6):
-    """Draws a network that stays where it is unless it is told otherwise."""
+def arrays_of(settings, *, inputs, outputs, seed=0, units=(5, 4)):
+    """Draws a network."""
     rng = np.random.default_rng(seed)
-    states = outputs + settings["memory"]
-    width = (
-        settings["na"] * outputs
-        + settings["memory"]
-        + (settings["nb"] + len(settings["filters"])) * inputs
-        + 1
-    )
-    skeleton = 0.02 * rng.standard_normal((1, width, states))
-    skeleton[0, :outputs, :outputs] -= 0.3 * np.eye(outputs)
+    decays = len(settings["decays"])
+    blocks = settings["lags"] + len(settings["filters"])
+    width = blocks * inputs + decays * (outputs + 1) + 1
 
     def drawn(*shape):
         return 0.3 * rng.standard_normal(shape)
 
     return {
-        "skeleton": skeleton,
-        "inner": drawn(1, width, hidden),
-        "outer": 0.1 * drawn(1, hidden, states),
-        "opening": drawn(1, width, settings["memory"]),
-        "straight": 0.1 * drawn(width, 2 * outputs),
+        "straight": drawn(width, 2 * outputs),
         "first": drawn(width, units[0]),
         "second": drawn(*units),
         "third": drawn(units[1], 2 * outputs),
@@ -74,24 +64,43 @@ def with_fast_form(model, *, default=False, settings=SETTINGS):
     )
 
 
-def test_a_step_is_the_network_and_what_is_added_to_it():
-    arrays = arrays_of(SETTINGS, inputs=2, outputs=2)
+def test_a_step_is_a_network_on_what_a_bank_holds():
+    settings = {**SETTINGS, "given": GIVEN}
+    arrays = arrays_of(settings, inputs=2, outputs=2)
     rng = np.random.default_rng(1)
-    given = rng.standard_normal((4, 5, 2)), rng.standard_normal((4, 5, 2))
-    whole, network = Distilled(SETTINGS, arrays), Network(SETTINGS, arrays)
-    for simulator in (whole, network):
+    given = rng.standard_normal((4, 4, 2)), rng.standard_normal((4, 4, 2))
+    network = Distilled(settings, arrays)
+    bank = Bank(settings["filters"], settings["decays"], inputs=2, outputs=2, lags=2)
+    for simulator in (network, bank):
         simulator.begin(*given)
     for _ in range(40):
         u = rng.standard_normal((4, 2))
-        said, alone = whole.advance(u), network.advance(u)
-        x = network.seen()
+        said, x = network.advance(u), bank.with_inputs(u)
         one = np.maximum(x @ arrays["first"], 0.0)
         two = np.maximum(one @ arrays["second"], 0.0)
-        more = x @ arrays["straight"] + two @ arrays["third"]
-        np.testing.assert_allclose(said, alone + more[:, :2], rtol=1e-9, atol=1e-12)
+        both = x @ arrays["straight"] + two @ arrays["third"]
+        np.testing.assert_allclose(said, both[:, :2], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(
-            whole.apart, np.maximum(more[:, 2:], 0.0), rtol=1e-9, atol=1e-12
+            network.apart, np.maximum(both[:, 2:], 0.0), rtol=1e-9, atol=1e-12
         )
+
+
+def test_what_has_faded_is_no_number_that_is_slow_to_multiply():
+    network = Distilled(SETTINGS, arrays_of(SETTINGS, inputs=1, outputs=1))
+    network.begin(np.zeros((1, 3, 1)), np.full((1, 3, 1), 0.5))
+    for _ in range(5000):
+        network.advance(np.ones((1, 1)))
+    x = network.state()[0]
+    assert (np.abs(x[x != 0]) > 1e-200).all()
+
+
+def test_a_fast_form_of_an_earlier_version_is_refused():
+    model = with_fast_form(heater_model(), settings=SETTINGS)
+    old = {"na": 3, "nb": 3, "memory": 2, "filters": [3, 20]}
+    old_card = {**model.card, "fast": {"settings": old, "default": True}}
+    with pytest.raises(FileFormatError, match="earlier version"):
+        LearnedPlant(replace(model, card=old_card))
+    assert not LearnedPlant(replace(model, card=old_card), fast=False).fast
 
 
 def test_it_keeps_the_rules_of_every_plant():

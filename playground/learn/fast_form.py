@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from playground.learn import student
 from playground.learn.candidates import Candidate
 from playground.learn.dataset import Segment
-from playground.learn.intervals import calibrated
+from playground.learn.folds import later_starts
+from playground.learn.intervals import COVERAGE, FEWEST_ERRORS, LEADS, calibrated
 from playground.learn.selection import Selection
 from playground.plants.learned.families import quick
 
@@ -45,6 +46,7 @@ def fast_form(
     high: Array,
     seed: int,
     unusable: Sequence[str] = (),
+    jobs: int | None = 1,
 ) -> tuple[dict[str, Array], dict[str, Any], dict[str, Array]]:
     """Finds or teaches what steps fast.
 
@@ -59,6 +61,7 @@ def fast_form(
         high: Limits of the scaled outputs.
         seed: Of all that is drawn.
         unusable: Outputs that do not count.
+        jobs: Processes; as many as there are cores if None.
 
     Returns:
         Its arrays; what the card says of it; the arrays of its intervals. The card
@@ -86,19 +89,50 @@ def fast_form(
                 "default": True,
             }
             return dict(best.parameters), about, width
-    # One thread: a second changes the order of additions, and so the network.
+    later = later_starts(folds)
+    # One thread: a second changes the order of additions.
     with threadpool_limits(1):
-        arrays, distance, own, members = student.taught(
-            chosen, folds, low=low, high=high, seed=seed
+        arrays, judged = student.students(
+            chosen, folds, later, low=low, high=high, seed=seed, jobs=jobs
         )
     about = {
         "settings": student.SETTINGS,
-        **_figures(names, distance, own, members),
-        "default": not too_much(own / members, counts),
+        **_figures(names, judged.distance, judged.own, judged.members),
+        "default": not too_much(judged.own / judged.members, counts),
     }
-    # It is as wrong as those who taught it and as far from them as it is.
-    wider = np.hypot(1.0, distance / interval["floor"])
-    return arrays, about, {**interval, "factor": interval["factor"] * wider}
+    return arrays, about, widened(interval, judged)
+
+
+def widened(interval: Mapping[str, Array], judged: student.Judged) -> dict[str, Array]:
+    """Returns the intervals of a network that was taught.
+
+    It is as wrong as those who taught it and as far from them as it is: at each lead
+    time the one widens the other, as errors that have nothing to do with each other.
+
+    Args:
+        interval: As calibrated for the members.
+        judged: Where both ran, and what they said.
+    """
+    relative = [
+        np.abs(s - o) / (interval["floor"] + a)
+        for s, o, a in zip(judged.said, judged.answers, judged.apart, strict=True)
+    ]
+    places, distances = [], []
+    for place, lead in enumerate(LEADS):
+        # As wide as where the intervals of the members are measured.
+        first, end = np.ceil(lead * np.array([2**-0.5, 2**0.5])).astype(int)
+        near = np.vstack([r[max(first, 1) - 1 : max(end, 2) - 1] for r in relative])
+        if len(near) >= FEWEST_ERRORS:
+            places.append(place)
+            distances.append(np.quantile(near, COVERAGE, axis=0))
+    if not places:
+        places, distances = [0], [np.quantile(np.vstack(relative), COVERAGE, axis=0)]
+    # No rule says that a network is further from its members later: it is taught
+    # all steps at once, and what fades early is hard to learn.
+    own = [
+        np.interp(range(len(LEADS)), places, column) for column in np.array(distances).T
+    ]
+    return {**interval, "factor": np.hypot(interval["factor"], np.array(own).T)}
 
 
 def too_much(ratio: Array, counts: Sequence[int]) -> bool:

@@ -371,6 +371,11 @@ def quick_one(model: Model) -> Simulator:
     if "family" in about:
         return _made(about["family"], about["settings"], arrays, "The fast form")
     if "third" in arrays:
+        if "decays" not in about["settings"]:
+            raise FileFormatError(
+                "The fast form of the model is of an earlier version.",
+                "learn the model again, or write fast: false",
+            )
         return Distilled(about["settings"], arrays)
     return Network(about["settings"], arrays)
 
