@@ -352,6 +352,7 @@ def _signals_to(signals: Signals) -> dict[str, Any]:
             {**dataclasses.asdict(publication), "fields": dict(publication.fields)}
             for publication in signals.publications
         ],
+        **({"balances": dict(signals.balances)} if signals.balances else {}),
     }
 
 
@@ -372,4 +373,4 @@ def _signals_from(data: Mapping[str, Any]) -> Signals:
         Publication(**{**entry, "signals": tuple(entry["signals"])})
         for entry in data["publications"]
     ]
-    return Signals(signals, publications)
+    return Signals(signals, publications, balances=data.get("balances"))

@@ -256,10 +256,16 @@ class Signals(Mapping[str, Signal]):
         signals: The signals; names must be unique.
         publications: How measurements are published; topics that none of them
             names get one message per plant step (see `publications_every`).
+        balances: By name, texts of balances of powers between signals
+            (`playground.learn.balance`).
     """
 
     def __init__(
-        self, signals: Iterable[Signal], publications: Iterable[Publication] = ()
+        self,
+        signals: Iterable[Signal],
+        publications: Iterable[Publication] = (),
+        *,
+        balances: Mapping[str, str] | None = None,
     ) -> None:
         self._signals: dict[str, Signal] = {}
         self.by_topic: dict[str, tuple[Signal, ...]] = {}
@@ -272,6 +278,7 @@ class Signals(Mapping[str, Signal]):
             here = self.by_topic.get(signal.topic, ())
             self.by_topic[signal.topic] = (*here, signal)
         self.publications = tuple(publications)
+        self.balances = {str(n): text for n, text in (balances or {}).items()}
         self.plain: dict[str, Signal] = {
             topic: here[0]
             for topic, here in self.by_topic.items()
@@ -551,7 +558,7 @@ class _PublicationEntry:
     timestamp: str | None = None
 
 
-_KEYS = ("version", "description", "signals", "publications")
+_KEYS = ("version", "description", "signals", "publications", "balances")
 VERSION = "1.0"
 
 
@@ -625,9 +632,20 @@ def read_signals(document: Document) -> Signals:
             mistakes.append(document.mistake(place, error.problem, error.fix))
     names = [str(n) for n in data["signals"]]
     publications = _read_publications(document, names, mistakes)
+    balances = data.get("balances") or {}
+    if not isinstance(balances, dict) or not all(
+        isinstance(text, str) for text in balances.values()
+    ):
+        mistakes.append(
+            document.mistake(
+                ("balances",),
+                f"{balances!r} is not a block of 'name: left == right' lines.",
+                "write for instance 'loop: flow * 4186 J/kg/K * (supply - back) == heat'",
+            )
+        )
     if mistakes:
         raise DocumentError(document.path, mistakes)
-    return Signals(signals, publications)
+    return Signals(signals, publications, balances=balances)
 
 
 def _check_directions(signal: Signal, entries: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from playground.learn import balance
 from playground.learn.dataset import Segment
 from playground.learn.free_run import free_runs
 from playground.learn.picture import free_run_picture
@@ -31,18 +32,21 @@ def measured(plant: LearnedPlant, test: Sequence[Segment]) -> dict[str, Any]:
     """Returns errors and coverage by lead time, step responses, and stability.
 
     Step responses that go against the direction that the signals file declares are
-    named below ``contradictions``.
+    named below ``contradictions``; where it declares balances, what is left over of
+    them stands below ``balances``.
 
     Args:
         plant: As learned.
         test: Data it has not seen, in units; may be empty.
     """
     responses = step_responses(plant)
+    balances = balance.closed(plant, test)
     return {
         "horizons": horizons(plant, test),
         "step_responses": responses,
         "contradictions": contradictions(responses, plant.signals),
         "stability": stability(plant),
+        **({"balances": balances} if balances else {}),
     }
 
 
@@ -315,6 +319,8 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
             for r in card["step_responses"]
         ],
     )
+    if card.get("balances"):
+        lines += ["", *balance.told(card["balances"])]
     if "fast" in card:
         lines += ["", *_about_fast(model)]
     stable = card["stability"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 
 from playground.errors import NotEnoughData, PlaygroundError
+from playground.learn.balance import balances_of
 from playground.learn.candidates import (
     HISTORY,
     Candidate,
@@ -115,6 +116,7 @@ def learn(
             "There is no recording to learn from.", "name at least one recording"
         )
     signals_need_roles(signals)
+    balances_of(signals)
     segments: list[Segment] = []
     findings: list[Finding] = []
     for recording in recordings:
@@ -184,6 +186,7 @@ def learn_segments(
             "write for instance --holdout 0.35",
         )
     signals_need_roles(signals)
+    balances_of(signals)
     train, test = split_by_time(segments, holdout)
     check_enough(train)
     u = np.vstack([s.u for s in train])
