@@ -81,6 +81,8 @@ def test_the_command_answers_with_its_exit_code(model, tmp_path, capsys, gain, c
     assert run_command(arguments) == code
     kept = json.loads((tmp_path / "nights" / "1.json").read_text())
     assert (kept["verdict"] == "still valid") == (code == 0)
+    for lead in kept["horizons"]:
+        assert lead["rmse"]["t"] < lead["train_mean"]["t"]
     out = capsys.readouterr().out
     assert ("verdict: still valid" in out) == (code == 0)
     assert "outside the envelope" in out

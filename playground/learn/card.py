@@ -54,9 +54,10 @@ def horizons(plant: LearnedPlant, test: Sequence[Segment]) -> list[dict[str, Any
     """Measures errors at lead times, from many starts within the test data.
 
     Returns:
-        Per lead time: seconds, starts, and per output RMSE, that of
-        persistence, and the share of values within the 90 % interval. The last
-        entry has ``end``: the last quarter of each segment, from its beginning.
+        Per lead time: seconds, starts, and per output RMSE, those of
+        persistence and of the mean of the training data, and the share of values
+        within the 90 % interval. The last entry has ``end``: the last quarter of
+        each segment, from its beginning.
     """
     history, dt = plant.model.history, plant.period_s
     leads = sorted({1, *(max(1, round(s / dt)) for s in HORIZONS_S)})
@@ -84,6 +85,7 @@ def horizons(plant: LearnedPlant, test: Sequence[Segment]) -> list[dict[str, Any
                 "starts": len(runs),
                 "rmse": _by_name(plant, _rms(wrong)),
                 "persistence": _by_name(plant, _rms(kept - y[:, -1])),
+                "train_mean": _by_name(plant, _rms(plant.scaling.y_mean - y[:, -1])),
                 "covered": _by_name(
                     plant, np.mean(np.abs(wrong) <= plant.half_widths(), axis=0)
                 ),
@@ -97,7 +99,7 @@ def horizons(plant: LearnedPlant, test: Sequence[Segment]) -> list[dict[str, Any
 
 def _end(plant: LearnedPlant, test: Sequence[Segment]) -> dict[str, Any] | None:
     history = plant.model.history
-    wrong, kept, inside = [], [], []
+    wrong, kept, mean, inside = [], [], [], []
     long_enough = [s for s in test if len(s) >= 2 * history]
     for segment in long_enough:
         first = len(segment) - (len(segment) - history + 3) // 4
@@ -108,6 +110,7 @@ def _end(plant: LearnedPlant, test: Sequence[Segment]) -> dict[str, Any] | None:
             if row >= first:
                 wrong.append(said[0] - segment.y[row])
                 kept.append(segment.y[history - 1] - segment.y[row])
+                mean.append(plant.scaling.y_mean - segment.y[row])
                 inside.append(np.abs(wrong[-1]) <= plant.half_widths()[0])
     if not wrong:
         return None
@@ -118,6 +121,7 @@ def _end(plant: LearnedPlant, test: Sequence[Segment]) -> dict[str, Any] | None:
         "starts": len(long_enough),
         "rmse": _by_name(plant, _rms(np.array(wrong))),
         "persistence": _by_name(plant, _rms(np.array(kept))),
+        "train_mean": _by_name(plant, _rms(np.array(mean))),
         "covered": _by_name(plant, np.mean(inside, axis=0)),
     }
 
@@ -290,12 +294,15 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
                 name,
                 f"{h['rmse'][name]:.4g} {unit[name]}",
                 f"{h['persistence'][name]:.4g}",
+                f"{h['train_mean'][name]:.4g}",
                 f"{h['covered'][name]:.0%}",
             ]
             for h in card["horizons"]
             for name in model.outputs
         ]
-        lines += _table(["lead", "output", "RMSE", "persistence", "covered"], rows)
+        lines += _table(
+            ["lead", "output", "RMSE", "persistence", "train mean", "covered"], rows
+        )
         lines.append("")
     interval = card["interval"]
     lines += [
