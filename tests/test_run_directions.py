@@ -94,7 +94,7 @@ def test_a_model_without_directions_is_written_as_ever(tmp_path):
 # -- the card
 
 
-def tank(*, gain, responds):
+def tank(*, gain, responds, role="command"):
     """A minute-long tank experiment, learned; its sensor may be mounted backwards."""
     rng = np.random.default_rng(1)
     heat = np.repeat(rng.uniform(0, 100, 40), 15)
@@ -105,7 +105,7 @@ def tank(*, gain, responds):
     y = np.array(said)[:, None] + 0.1 * rng.standard_normal((len(heat), 1))
     signals = Signals(
         [
-            Signal(name="heater", topic="h", unit="percent", role="command"),
+            Signal(name="heater", topic="h", unit="percent", role=role),
             Signal(
                 name="tank",
                 topic="t",
@@ -126,6 +126,17 @@ def test_the_card_flags_a_step_response_against_the_declared_direction():
     assert text.startswith("tank goes down when heater rises (-0.")
     assert "declared to go up" in text
     assert text in written_card(model, [])["card.md"]
+
+
+def test_a_direction_that_is_declared_for_a_disturbance_counts_too():
+    responds = {"heater": "up"}
+    sound, wrong = (
+        tank(gain=gain, responds=responds, role="disturbance") for gain in (0.5, -0.5)
+    )
+    assert sound.card["contradictions"] == []
+    assert "tank goes down when heater rises" in wrong.card["contradictions"][0]
+    undeclared = tank(gain=0.5, responds=None, role="disturbance")
+    assert undeclared.card["step_responses"] == []
 
 
 @pytest.mark.parametrize("responds", [None, {"heater": "up"}])

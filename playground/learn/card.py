@@ -127,22 +127,29 @@ def _end(plant: LearnedPlant, test: Sequence[Segment]) -> dict[str, Any] | None:
 
 
 def step_responses(plant: LearnedPlant) -> list[dict[str, Any]]:
-    """Moves each command by one spread of its training data, from a settled state.
+    """Moves each input by half of its range in the envelope, from a settled state.
+
+    Inputs here are the commands, and the disturbances for which a direction is declared.
 
     Returns:
-        Per command and output: gain (output per unit of the command) and
+        Per input (``command``) and output: gain (output per unit of the input) and
         seconds until nine tenths of the change are there; None where there is
         next to no change.
     """
     model = plant.model
     mean = plant.scaling.u_mean
-    commands = [s.name for s in model.signals.with_role("command")]
+    declared = {n for s in model.signals.values() for n in s.responds or ()}
+    inputs = [
+        s.name
+        for s in model.signals.with_role("command", "disturbance")
+        if s.role == "command" or s.name in declared
+    ]
     low = model.parameters["envelope.low"][: len(mean)]
     high = model.parameters["envelope.high"][: len(mean)]
-    first = np.tile(mean, (len(commands) + 1, 1))
+    first = np.tile(mean, (len(inputs) + 1, 1))
     then = first.copy()
     size = {}
-    for run, name in enumerate(commands):
+    for run, name in enumerate(inputs):
         column = plant.inputs.index(name)
         half = 0.25 * (high - low)[column] * plant.scaling.u_std[column]
         first[run, column] -= half
@@ -158,7 +165,7 @@ def step_responses(plant: LearnedPlant) -> list[dict[str, Any]]:
     )
     plant.reset()
     answers: list[dict[str, Any]] = []
-    for run, name in enumerate(commands):
+    for run, name in enumerate(inputs):
         # What the run without a step did is drift, not an answer.
         moved = (path[:, run] - before[run]) - (path[:, -1] - before[-1])
         for k, output in enumerate(plant.outputs):
@@ -308,13 +315,13 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
     lines += [
         f"Intervals: {interval['kind']} ({interval['blocks']} blocks).",
         "",
-        "## Answer to a step of each command",
+        "## Answer to a step of each input",
         "",
     ]
     for text in card.get("contradictions", ()):
         lines += [f"**Wrong sign: {text}.** `playground run` refuses it.", ""]
     lines += _table(
-        ["command", "output", "gain", "nine tenths after"],
+        ["input", "output", "gain", "nine tenths after"],
         [
             [
                 r["command"],
