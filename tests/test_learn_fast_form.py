@@ -192,6 +192,8 @@ def test_equal_lessons_teach_equal_networks():
     np.testing.assert_array_equal(both[0].linear, both[1].linear)
     for name, array in both[0].learned.items():
         np.testing.assert_array_equal(array, both[1].learned[name])
+    # What it was taught it knows: there the units are right.
+    assert (student._trust(*both[0].known) > 0.9).all()
 
 
 def test_a_single_quick_member_that_is_as_good_is_the_fast_form():
