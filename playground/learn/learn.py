@@ -262,6 +262,7 @@ def learn_segments(
             high=scaling.scaled_y(high),
             seed=seed,
             unusable=unusable,
+            jobs=jobs,
         )
         fast = {"fast": about}
         if about["default"]:
