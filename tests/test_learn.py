@@ -10,6 +10,7 @@ import pytest
 from playground.cli import _run as run_command
 from playground.errors import NotEnoughData, PlaygroundError
 from playground.learn import Segment, judge, learn, learn_segments
+from playground.learn.card import written
 from playground.learn.free_run import free_runs
 from playground.learn.learn import judged
 from playground.message import Message
@@ -213,6 +214,20 @@ def test_the_command_leaves_nothing_behind_when_it_fails(tmp_path, capsys):
     assert run_command([*arguments, "-o", str(tmp_path / "models" / "t")]) == 3
     assert "rows to learn from" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
+
+
+def test_the_card_says_the_range_and_the_fastest_change_that_were_seen():
+    segment = tank_segment()
+    model = learn_segments([segment], TANK, holdout=0.0, budget_s=0.1)
+    page = written(model, [])["card.md"]
+    section = page.split("## Validity envelope")[1]
+    line = next(each for each in section.splitlines() if each.startswith("| q | "))
+    low, high, rate = (float(cell.split()[0]) for cell in line.split("|")[2:5])
+    span = np.ptp(segment.u)
+    assert (low, high) == pytest.approx(
+        (segment.u.min() - 0.1 * span, segment.u.max() + 0.1 * span), abs=0.01 * span
+    )
+    assert rate == pytest.approx(1.1 * np.abs(np.diff(segment.u[:, 0])).max(), rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,49 @@ def test_an_unseen_combination_is_outside_although_each_signal_is_in_range():
     assert dict(plant.departures.signals) == {"the combination of all signals": 1}
 
 
+def with_rates(**changes):
+    model = made_model()
+    rates = {"envelope.rate": np.array([30.0, 50.0])}
+    return LearnedPlant(made_model(parameters={**model.parameters, **rates, **changes}))
+
+
+def test_a_jump_that_was_never_seen_is_outside_although_both_ends_are_known():
+    plant = with_rates()
+    plant.reset()
+    inside = []
+    for step, heat in enumerate([20.0, 50.0, 90.0, 90.0, 61.0]):
+        plant.step(5.0 * (step + 1), {"heater": heat})
+        inside.append(plant.in_envelope)
+    assert inside == [True, True, False, True, True]
+    seen = plant.departures
+    assert (seen.steps, seen.outside, seen.first_s) == (5, 1, 15.0)
+    assert dict(seen.signals) == {"the rate of heater": 1}
+
+
+def test_an_output_that_moves_faster_than_it_ever_did_is_outside_too():
+    plant = with_rates(**{"envelope.rate": np.array([np.inf, 3.0])})
+    plant.reset()
+    plant.step(5.0, {"heater": 100.0})
+    assert dict(plant.departures.signals) == {"the rate of tank": 1}
+
+
+def test_rates_are_counted_from_step_to_step_however_often_one_looks():
+    drawn = np.random.default_rng(0).uniform(0.0, 20.0, 200)
+    rates = {"envelope.rate": np.array([8.0, 50.0])}
+    often, once = with_rates(**rates), with_rates(**rates)
+    for plant in (often, once):
+        plant.reset()
+        for step, heat in enumerate(drawn):
+            plant.step(5.0 * (step + 1), {"heater": heat})
+            if plant is often:
+                assert plant.departures.outside >= 0
+                plant.restore(plant.snapshot())
+    expected = int((np.abs(np.diff(drawn, prepend=0.0)) > 8.0).sum())
+    assert often.departures == once.departures
+    assert once.departures.outside == expected
+    assert often.in_envelope == once.in_envelope
+
+
 def test_intervals_widen_with_the_time_since_the_start():
     plant = LearnedPlant(made_model())
     plant.reset()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from playground.learn import balance
+from playground.learn import balance, envelope
 from playground.learn.dataset import Segment
 from playground.learn.free_run import free_runs
 from playground.learn.picture import free_run_picture
@@ -333,6 +333,7 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
             for r in card["step_responses"]
         ],
     )
+    lines += ["", *envelope.told(model)]
     if card.get("balances"):
         lines += ["", *balance.told(card["balances"])]
     if "fast" in card:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from playground.learn.dataset import Segment
+from playground.model import Model
 from playground.plants.learned.envelope import NEIGHBOURS
 
 Array = npt.NDArray[np.float64]
@@ -22,7 +23,8 @@ def measured(folds: Sequence[Sequence[Segment]], *, seed: int) -> dict[str, Arra
 
     The reach is such that nearly all states of a fold are inside when only the
     other folds were seen; so it is calibrated on blocks, not on neighbours in
-    time.
+    time. How far a signal may go in one step is the furthest it went, and a tenth of
+    that: a command that jumps in the data may jump.
     """
     rng = np.random.default_rng(seed)
     tables = [np.vstack([np.hstack([b.u, b.y]) for b in fold]) for fold in folds]
@@ -37,13 +39,45 @@ def measured(folds: Sequence[Sequence[Segment]], *, seed: int) -> dict[str, Arra
         square = ((asked[:, None, :] - seen[None]) ** 2).sum(axis=2)
         nearest = np.sort(square, axis=1)[:, :NEIGHBOURS]
         distances.append(np.sqrt(nearest).mean(axis=1))
+    rates = [
+        np.abs(np.diff(np.hstack([b.u, b.y]), axis=0)).max(axis=0, initial=0.0)
+        for fold in folds
+        for b in fold
+    ]
     usual = np.max([np.quantile(d, 0.99) for d in distances])
     return {
         "low": low - margin,
         "high": high + margin,
+        "rate": (1 + MARGIN) * np.maximum(np.max(rates, axis=0), 1e-6),
         "states": spread_out(rows, STATES, rng),
         "reach": np.array([float(usual)]),
     }
+
+
+def told(model: Model) -> list[str]:
+    """Returns the section of a card that says where a model has been, as lines."""
+    scaling = model.part("scaling")
+    mean = np.concatenate([scaling["u_mean"], scaling["y_mean"]])
+    std = np.concatenate([scaling["u_std"], scaling["y_std"]])
+    known = model.part("envelope")
+    low, high = (known[end] * std + mean for end in ("low", "high"))
+    rate = known["rate"] * std
+    lines = [
+        "## Validity envelope",
+        "",
+        "A step is outside it where a signal leaves its range or goes further in one step, "
+        "and where all signals together are far from every state seen.",
+        "",
+        "| signal | from | to | furthest in a step |",
+        "|---|---|---|---|",
+    ]
+    for k, name in enumerate((*model.inputs, *model.outputs)):
+        unit = model.signals[name].unit
+        lines.append(
+            f"| {name} | {low[k]:.4g} {unit} | {high[k]:.4g} {unit} | "
+            f"{rate[k]:.4g} {unit} |"
+        )
+    return lines
 
 
 def spread_out(rows: Array, count: int, rng: np.random.Generator) -> Array:

@@ -1,8 +1,9 @@
 """Where a learned plant has been, and whether a step is still there.
 
-A step is outside when an input or output leaves its range in the training data
-or when the state as a whole is far from every state seen: the box finds an unseen
-level, the distance an unseen combination.
+A step is outside when an input or output leaves its range in the training data, when
+one changes faster than it ever did there, or when the state as a whole is far from
+every state seen: the box finds an unseen level, the rates an unseen jump, the distance
+an unseen combination.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ class Envelope:
     """The validity envelope of a model.
 
     Args:
-        arrays: ``low`` and ``high`` of inputs then outputs, scaled; ``states``
-            seen, states × (inputs + outputs), scaled; ``reach``, the largest mean
-            distance to the nearest five that is still inside.
+        arrays: ``low`` and ``high`` of inputs then outputs, scaled; ``rate``, how far
+            each may go in one step, scaled (any distance where that is missing, as it is
+            in older models); ``states`` seen, states × (inputs + outputs),
+            scaled; ``reach``, the largest mean distance to the nearest five that is
+            still inside.
         names: Of inputs then outputs.
     """
 
@@ -34,11 +37,22 @@ class Envelope:
         self._squares = (self._states**2).sum(axis=1)
         self._reach = float(arrays["reach"][0])
         self._names = tuple(names)
+        self._rate = arrays.get("rate", np.full(len(self._low), np.inf))
 
     def box(self, state: Array) -> Flags:
         """Says for each run whether all numbers are in range; runs × numbers."""
         inside: Flags = (state >= self._low) & (state <= self._high)
         return np.asarray(inside.all(axis=1))
+
+    def steady(self, before: Array, state: Array) -> Flags:
+        """Says for each run whether nothing went further in a step than it was seen to.
+
+        Args:
+            before: Numbers one step earlier, runs × numbers.
+            state: Numbers now, likewise.
+        """
+        steady: Flags = np.abs(state - before) <= self._rate
+        return np.asarray(steady.all(axis=1))
 
     def near(self, state: Array) -> Flags:
         """Says for each run whether its state is near to those seen."""
@@ -54,10 +68,19 @@ class Envelope:
             near[doubtful] = np.sqrt(nearest).mean(axis=1) <= self._reach
         return near
 
-    def outside(self, state: Array) -> str:
-        """Names what is outside in one state: the signal furthest out."""
+    def outside(self, before: Array, state: Array) -> str:
+        """Names what is outside in one state: the signal furthest out.
+
+        Args:
+            before: The state one step earlier.
+            state: The state.
+        """
         beyond = np.maximum(self._low - state, state - self._high)
         furthest = int(np.argmax(beyond))
         if beyond[furthest] > 0:
             return self._names[furthest]
+        faster = np.abs(state - before) - self._rate
+        fastest = int(np.argmax(faster))
+        if faster[fastest] > 0:
+            return f"the rate of {self._names[fastest]}"
         return "the combination of all signals"

@@ -114,6 +114,7 @@ class LearnedPlant:
                 for signal in model.signals.values()
             ),
             model.signals.publications,
+            balances=model.signals.balances,
         )
         self.reset()
 
@@ -183,6 +184,8 @@ class LearnedPlant:
         self._signals: dict[str, int] = {}
         self._pending: list[tuple[float, Array, Array]] = []
         self._last_u, self._scaled = scaled_u[:, -1], scaled_y[:, -1]
+        self._before = self._last_u, self._scaled
+        self._accounted = self._state()[:1]
         self._spread: Array | None = np.zeros_like(self._scaled)
         self._answers = self._scaled[None]
         return np.array(y[:, -1])
@@ -220,6 +223,7 @@ class LearnedPlant:
         else:
             self._answers = np.array([s.advance(u) for s in self._simulators])
             scaled = self._combined(self._answers)
+        self._before = self._last_u, self._scaled
         self._last_u, self._scaled, self._spread = u, scaled, None
         self._steps += 1
         if len(u) > 1:
@@ -238,15 +242,14 @@ class LearnedPlant:
         inputs = np.concatenate([u for _, u, _ in self._pending])
         outputs = np.concatenate([y for _, _, y in self._pending])
         states = np.concatenate([inputs, outputs], axis=1)
-        inside = self._envelope.box(states) & self._envelope.near(states)
-        times = [now for now, _, _ in self._pending]
-        for now, state, good in zip(times, states, inside.tolist(), strict=True):
-            if not good:
-                self._outside += 1
-                if self._first_s is None:
-                    self._first_s = now
-                name = self._envelope.outside(state)
-                self._signals[name] = self._signals.get(name, 0) + 1
+        before = np.concatenate([self._accounted, states[:-1]])
+        for k in np.flatnonzero(~self._known(before, states)):
+            self._outside += 1
+            if self._first_s is None:
+                self._first_s = self._pending[k][0]
+            name = self._envelope.outside(before[k], states[k])
+            self._signals[name] = self._signals.get(name, 0) + 1
+        self._accounted = states[-1:]
         self._pending.clear()
 
     @property
@@ -254,8 +257,15 @@ class LearnedPlant:
         """Per run, whether the last step was within the envelope."""
         if not self._steps:
             return np.ones(len(self._scaled), dtype=bool)
-        state = np.concatenate([self._last_u, self._scaled], axis=1)
-        return np.asarray(self._envelope.box(state) & self._envelope.near(state))
+        return self._known(np.concatenate(self._before, axis=1), self._state())
+
+    def _state(self) -> Array:
+        return np.concatenate([self._last_u, self._scaled], axis=1)
+
+    def _known(self, before: Array, states: Array) -> Flags:
+        envelope = self._envelope
+        steady = envelope.steady(before, states)
+        return np.asarray(envelope.box(states) & steady & envelope.near(states))
 
     @property
     def in_envelope(self) -> bool:
@@ -322,6 +332,7 @@ class LearnedPlant:
             self._last_u.copy(),
             self._scaled.copy(),
             self._answers.copy(),
+            *(array.copy() for array in self._before),
         )
         return own, [simulator.state() for simulator in self._simulators]
 
@@ -330,7 +341,10 @@ class LearnedPlant:
         own, states = snapshot
         self._steps, self._counted_from, self._outside, self._first_s = own[:4]
         self._signals = dict(own[4])
-        self._last_u, self._scaled, self._answers = (array.copy() for array in own[5:])
+        arrays = [array.copy() for array in own[5:]]
+        self._last_u, self._scaled, self._answers = arrays[:3]
+        self._before = arrays[3], arrays[4]
+        self._accounted = self._state()[:1]
         self._pending = []
         self._spread = None
         for simulator, state in zip(self._simulators, states, strict=True):
