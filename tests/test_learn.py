@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from playground.cli import _run as run_command
 from playground.errors import NotEnoughData, PlaygroundError
+from playground.instant import from_iso
 from playground.learn import Segment, judge, learn, learn_segments
 from playground.learn.card import written
 from playground.learn.free_run import free_runs
@@ -16,7 +18,7 @@ from playground.learn.learn import judged
 from playground.message import Message
 from playground.model import load_model, save_model
 from playground.plants.learned import LearnedPlant
-from playground.recording import RecordingWriter
+from playground.recording import Recording, RecordingWriter
 from playground.signals import Signal, Signals
 
 DATA = Path(
@@ -228,6 +230,27 @@ def test_the_card_says_the_range_and_the_fastest_change_that_were_seen():
         (segment.u.min() - 0.1 * span, segment.u.max() + 0.1 * span), abs=0.01 * span
     )
     assert rate == pytest.approx(1.1 * np.abs(np.diff(segment.u[:, 0])).max(), rel=0.01)
+
+
+def test_the_card_says_from_which_recordings_the_rows_came(tmp_path):
+    whole = tank_recording(tmp_path / "monday.parquet", 250)
+    parts = tmp_path / "tuesday"
+    parts.mkdir()
+    shutil.copy(whole.paths[0], parts / "part-0001.parquet")
+    recordings = [whole, Recording.open(parts)]
+    model = learn(recordings, TANK, period_s=5.0, budget_s=0.1)
+    said = model.card["recordings"]
+    assert [each["name"] for each in said] == ["monday.parquet", "tuesday"]
+    for each, recording in zip(said, recordings, strict=True):
+        assert each["sha256"] == recording.sha256
+        assert from_iso(each["start"]) == pytest.approx(recording.start_ns, abs=1000)
+        assert from_iso(each["end"]) == pytest.approx(recording.end_ns, abs=1000)
+    assert sum(each["rows"] for each in said) == sum(model.card["rows"].values())
+    page = written(model, [])["card.md"]
+    section = page.split("## Data")[1].split("##")[0]
+    assert f"| monday.parquet | {said[0]['start']} | {said[0]['end']} |" in section
+    assert f"`{whole.sha256}`" in section
+    assert str(tmp_path) not in page + str(model.card)
 
 
 @pytest.mark.parametrize(

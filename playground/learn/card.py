@@ -250,6 +250,16 @@ def written(model: Model, test: Sequence[Segment]) -> dict[str, str]:
         f"* seed {card['seed']}, budget {card['budget_s']:g} s",
         "",
     ]
+    if card.get("recordings"):
+        lines += ["## Data", ""]
+        lines += _table(
+            ["recording", "from", "to", "rows", "SHA-256 of its content"],
+            [
+                [r["name"], r["start"], r["end"], str(r["rows"]), f"`{r['sha256']}`"]
+                for r in card["recordings"]
+            ],
+        )
+        lines.append("")
     if card["unusable"]:
         lines += [
             f"**Unusable: {', '.join(card['unusable'])}.** No candidate predicts them "

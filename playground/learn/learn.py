@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 
 from playground.errors import NotEnoughData, PlaygroundError
+from playground.instant import iso
 from playground.learn.balance import balances_of
 from playground.learn.candidates import (
     HISTORY,
@@ -105,7 +107,8 @@ def learn(
 
     Returns:
         The model; ``card["errors"]`` says how well it did on what was held
-        back, beside persistence and train mean.
+        back, beside persistence and train mean; ``card["recordings"]`` names those
+        that were learned from.
 
     Raises:
         NotEnoughData: The recordings cannot carry a model.
@@ -119,17 +122,20 @@ def learn(
     balances_of(signals)
     segments: list[Segment] = []
     findings: list[Finding] = []
+    sources: list[dict[str, Any]] = []
     for recording in recordings:
         series = read_series(recording, signals)
         findings += examined_series(series, signals, period_s=period_s)
-        segments += segments_of(
+        of_this = segments_of(
             believed(series, signals),
             signals,
             period_s=period_s,
             aggregate=aggregate,
             max_age_s=max_age_s,
         )
-    return learn_segments(
+        segments += of_this
+        sources.append(source(recording, rows=sum(len(s) for s in of_this)))
+    model = learn_segments(
         segments,
         signals,
         holdout=holdout,
@@ -141,6 +147,26 @@ def learn(
         progress=progress,
         report=report,
     )
+    return replace(model, card={**model.card, "recordings": sources})
+
+
+def source(recording: Recording, *, rows: int) -> dict[str, Any]:
+    """Says on a card where rows came from.
+
+    Args:
+        recording: Of its path only the last name is told: the others speak of the
+            machine on which was learned.
+        rows: How many rows it gave.
+    """
+    path = PurePosixPath(recording.paths[0])
+    parts = path.name.startswith("part-") and path.parent.name
+    return {
+        "name": path.parent.name if parts else path.name,
+        "sha256": recording.sha256,
+        "start": iso(recording.start_ns),
+        "end": iso(recording.end_ns),
+        "rows": rows,
+    }
 
 
 def held_back(
