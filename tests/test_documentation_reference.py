@@ -21,7 +21,6 @@ import typer
 
 from playground.cli import VERBS, app
 from playground.client import BrokerWithClients
-from playground.errors import PlaygroundError
 from playground.message import Message
 from playground.mqtt import MqttBus
 from playground.recording import RecordingWriter
@@ -154,13 +153,13 @@ def test_many_plants_at_once(monkeypatch, capsys):
 
 
 def test_the_members_of_a_plant_and_its_fast_form(monkeypatch):
-    """The shipped model is small and has none, which is told."""
+    """The shipped model is one small member, which is its own fast form."""
     monkeypatch.chdir(ROOT)
     code = fragment("learning.md", "python").replace("models/mine", "models/lab-rig")
     found: dict = {}
-    with pytest.raises(PlaygroundError, match="no fast form"):
-        exec(code, found)
-    assert found["plant"].signals.with_role("measurement")
+    exec(code, found)
+    said = [found[name].reset(seed=0) for name in ("plant", "exact", "quick")]
+    assert said[0] == said[1] == said[2]
 
 
 def test_hosting_from_python(tmp_path, monkeypatch, capsys):
