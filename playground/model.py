@@ -227,15 +227,46 @@ def load_model(folder: Path | str) -> Model:
             inputs=tuple(document["inputs"]),
             outputs=tuple(document["outputs"]),
             history=int(document["history"]),
-            members=tuple(document["members"]),
+            members=tuple(dict(member) for member in document["members"]),
             parameters=parameters,
-            card=document["card"],
+            card=_card_from(document["card"]),
         )
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         raise FileFormatError(
             f"{place}: it is marked as a model, but its content is not one ({error}).",
             "learn the model again",
         ) from error
+
+
+_ENTRIES = {
+    "errors": ("rmse", "persistence", "train_mean"),
+    "step_responses": ("gain",),
+}
+"""Numbers in each entry of a list on the card that is read again."""
+
+
+def _card_from(card: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the card, whose text is for people but of which some is read again.
+
+    Raises:
+        LookupError, TypeError, ValueError: It is not as it is written here.
+    """
+    for name in ("fast", "validation"):
+        if not isinstance(card.get(name, {}), Mapping):
+            raise TypeError(f"{name!r} on its card is not a block of names")
+    for name, numbers in _ENTRIES.items():
+        for entry in card.get(name, ()):
+            str(entry["output"])
+            for number in numbers:
+                float(entry[number])
+    tuple(card.get("unusable", ()))
+    return card
 
 
 def _write(model: Model, folder: Path) -> dict[str, str]:

@@ -197,7 +197,7 @@ def test_on_a_bus_it_says_what_the_real_one_said():
     ("changes", "named"),
     [
         ({"members": ({"family": "oracle"},)}, "oracle"),
-        ({"parameters": {"0.low": np.zeros(1)}}, "no 'weights'"),
+        ({"parameters": {"0.low": np.zeros(1)}}, "no parameter 'scaling.u_mean'"),
     ],
 )
 def test_a_model_it_cannot_step_is_refused(changes, named):

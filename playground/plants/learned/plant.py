@@ -18,6 +18,7 @@ from playground.plants.learned.distilled import Distilled
 from playground.plants.learned.envelope import Envelope, Flags
 from playground.plants.learned.families import FAMILIES, quick
 from playground.plants.learned.network import Network
+from playground.plants.learned.shapes import AGAIN, UNFIT, check_model, fitting
 from playground.plants.learned.simulator import Array, Scaling, Simulator
 from playground.signals import Signals
 
@@ -38,7 +39,11 @@ class LearnedPlant:
         model: A model, or the folder that holds one.
         fast: True for the network, False for the members, None for what the model
             says: the network where it was hardly worse on held-back data. Where the
-            the only member is as quick as that, it is the fast form as well.
+            only member is as quick as that, it is the fast form as well.
+
+    Raises:
+        FileFormatError: The model is not whole, or its parts do not fit together.
+        PlaygroundError: It has no fast form.
 
     Attributes:
         fast: Whether it is the network that steps.
@@ -58,10 +63,10 @@ class LearnedPlant:
         self.unusable: tuple[str, ...] = tuple(model.card.get("unusable", ()))
         if fast is None:
             fast = bool(model.card.get("fast", {}).get("default", False))
-        elif fast and "fast" not in model.card:
-            if len(model.members) > 1 or not quick(
-                str(model.members[0].get("family")), model.members[0]
-            ):
+        alone = fast and "fast" not in model.card
+        check_model(model, fast=fast and not alone)
+        if alone:
+            if not _quick_alone(model):
                 raise PlaygroundError(
                     "The model has no fast form; it was learned with too small a "
                     "budget.",
@@ -70,32 +75,23 @@ class LearnedPlant:
             fast = False
         self.fast = fast
         self._simulators = [quick_one(model)] if fast else simulators_of(model)
-        try:
-            get = model.parameters.__getitem__
-            self.scaling = Scaling(
-                u_mean=get("scaling.u_mean"),
-                u_std=get("scaling.u_std"),
-                y_mean=get("scaling.y_mean"),
-                y_std=get("scaling.y_std"),
-            )
-            self._start_u, self._start_y = get("start.u"), get("start.y")
-            weights = get("weights")
-            if fast:
-                weights = np.ones((1, len(self.outputs)))
-            self._weights = weights[:, None, :]
-            nowhere = np.zeros(len(self.outputs))
-            self._combined = Combination(
-                weights, nowhere if fast else model.parameters.get("median", nowhere)
-            )
-            self._envelope = Envelope(
-                model.part("envelope"), self.inputs + self.outputs
-            )
-            low, high = get("envelope.low"), get("envelope.high")
-            self._interval = model.part("fast interval" if fast else "interval")
-        except KeyError as error:
-            raise FileFormatError(
-                f"The model has no parameter {error}.", "learn the model again"
-            ) from error
+        get = model.parameters.__getitem__
+        self.scaling = Scaling(
+            u_mean=get("scaling.u_mean"),
+            u_std=get("scaling.u_std"),
+            y_mean=get("scaling.y_mean"),
+            y_std=get("scaling.y_std"),
+        )
+        self._start_u, self._start_y = get("start.u"), get("start.y")
+        weights = np.ones((1, len(self.outputs))) if fast else get("weights")
+        self._weights = weights[:, None, :]
+        nowhere = np.zeros(len(self.outputs))
+        self._combined = Combination(
+            weights, nowhere if fast else model.parameters.get("median", nowhere)
+        )
+        self._envelope = Envelope(model.part("envelope"), self.inputs + self.outputs)
+        low, high = get("envelope.low"), get("envelope.high")
+        self._interval = model.part("fast interval" if fast else "interval")
         # Far outside nothing is known; a limit keeps the arithmetic sound.
         span = (high - low)[: len(self.inputs)]
         # All as rows of a table: numpy is slower where shapes differ.
@@ -363,14 +359,29 @@ class LearnedPlant:
         return np.tile(u, (rows, 1)), np.tile(np.array(said, float), (rows, 1))
 
 
+def _quick_alone(model: Model) -> bool:
+    """Whether the model has one member only, which is as quick as a fast form."""
+    member, *others = model.members
+    try:
+        return not others and quick(str(member.get("family")), member)
+    except UNFIT:
+        return False
+
+
 def simulators_of(model: Model) -> list[Simulator]:
     """Makes the simulator of each member.
 
     Raises:
-        FileFormatError: A member is of an unknown family or incomplete.
+        FileFormatError: A member is of an unknown family, incomplete, or does not fit.
     """
     return [
-        _made(str(member.get("family")), member, model.part(number), f"Member {number}")
+        _made(
+            str(member.get("family")),
+            member,
+            model.part(number),
+            model,
+            f"Member {number}",
+        )
         for number, member in enumerate(model.members)
     ]
 
@@ -379,23 +390,29 @@ def quick_one(model: Model) -> Simulator:
     """Makes what steps fast: a single member, or a network taught by all.
 
     Raises:
-        FileFormatError: It is of an unknown family or incomplete.
+        FileFormatError: It is of an unknown family, incomplete, or does not fit.
     """
     about, arrays = model.card["fast"], model.part("fast")
+    settings = about.get("settings")
+    if not isinstance(settings, Mapping):
+        raise FileFormatError("The fast form of the model has no settings.", AGAIN)
     if "family" in about:
-        return _made(about["family"], about["settings"], arrays, "The fast form")
-    if "third" in arrays:
-        if "decays" not in about["settings"]:
-            raise FileFormatError(
-                "The fast form of the model is of an earlier version.",
-                "learn the model again, or write fast: false",
-            )
-        return Distilled(about["settings"], arrays)
-    return Network(about["settings"], arrays)
+        return _made(str(about["family"]), settings, arrays, model, "The fast form")
+    if "third" in arrays and "decays" not in settings:
+        raise FileFormatError(
+            "The fast form of the model is of an earlier version.",
+            "learn the model again, or write fast: false",
+        )
+    kind = Distilled if "third" in arrays else Network
+    return fitting(lambda: kind(settings, arrays), model, "The fast form")
 
 
 def _made(
-    name: str, settings: Mapping[str, Any], arrays: Mapping[str, Array], which: str
+    name: str,
+    settings: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    model: Model,
+    which: str,
 ) -> Simulator:
     family = FAMILIES.get(name)
     if family is None:
@@ -404,9 +421,4 @@ def _made(
             f"({', '.join(FAMILIES)}).",
             "update mqtt-playground, or learn the model again",
         )
-    try:
-        return family(settings, arrays)
-    except KeyError as error:
-        raise FileFormatError(
-            f"{which} of the model has no {error}.", "learn the model again"
-        ) from error
+    return fitting(lambda: family(settings, arrays), model, which)
