@@ -254,6 +254,14 @@ def test_the_result_is_a_plant_file_that_a_scenario_takes(tmp_path):
         ({"outputs": ["heater_power"]}, "No recording says heater_power"),
         ({"reliability": {"zone_temp": -1.0}}, "cannot be below 0"),
         ({"inputs_from": {"heating": "heater"}}, "'heating' is no input of the plant"),
+        (
+            {"settings": {"capacity_j_per_k": -5.0}},
+            r"capacity_j_per_k = -5.0: it must be above 0.*\n.*--set NAME=VALUE",
+        ),
+        (
+            {"settings": {"resistance_k_per_w": 0.0}},
+            r"resistance_k_per_w = 0.0: it must be above 0.*\n.*--set NAME=VALUE",
+        ),
         ({"plant": "testcase"}, "There is no plant 'testcase'. Did you mean"),
     ],
 )

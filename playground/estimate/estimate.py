@@ -226,6 +226,7 @@ def estimate(
         raise NotEnoughData("No recording was given.", "name at least one")
     settings = read_settings(target, settings or {})
     spans = [r if isinstance(r, Span) else Span(recording=r) for r in recordings]
+    _check_settings(target, settings)
     unknowns = _unknowns(target, parameters, settings, bounds or {}, priors or {})
     names = {unknown.name for unknown in unknowns}
     fixed = {name: value for name, value in settings.items() if name not in names}
@@ -266,6 +267,22 @@ def estimate(
     found = search(simulation, signals, reliability=reliability, progress=progress)
     duration_s = sum(one.rows - one.first_row for one in observed) * example.period_s
     return _result(plant, simulation, found, fixed, notes, duration_s)
+
+
+def _check_settings(target: Any, settings: Mapping[str, Any]) -> None:
+    """Has the plant judge its settings before a search begins at one of them.
+
+    Raises:
+        PlaygroundError: It refuses one.
+    """
+    try:
+        target(**settings)
+    except PlaygroundError as error:
+        raise PlaygroundError(
+            error.problem,
+            "give another value (--set NAME=VALUE, or in the plant file), or leave it "
+            "out: then the plant's own value is its start, or holds",
+        ) from error
 
 
 def _unknowns(
