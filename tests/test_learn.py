@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +266,13 @@ def test_a_number_that_cannot_be_is_the_users_mistake(
     arguments += ["-s", str(tmp_path / "tank.yaml"), option, value]
     assert run_command(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_output_that_never_changed_is_unusable():
+    segment = tank_segment(300)
+    stuck = segment.y * [1.0, 0.0] + [0.0, 5.0]
+    model = learn_segments([replace(segment, y=stuck)], TANK, budget_s=0.0)
+    assert model.card["unusable"] == ["cold"]
 
 
 def test_an_output_that_rests_while_it_is_examined_stays_usable():

@@ -466,8 +466,13 @@ def hopeless(
         said = np.vstack([next(blocks) for _ in fold])
         wrong.append(np.mean((said - truth) ** 2, axis=0))
         mean_wrong.append(np.mean((mean - truth) ** 2, axis=0))
-    ratio = np.sqrt(np.mean(wrong, axis=0) / np.mean(mean_wrong, axis=0))
-    return [name for name, r in zip(outputs, ratio, strict=True) if r >= HOPELESS]
+    own, by_mean = (np.sqrt(np.mean(each, axis=0)) for each in (wrong, mean_wrong))
+    # Without a quotient: of an output that never changed both may be nothing.
+    return [
+        name
+        for name, poor in zip(outputs, own >= HOPELESS * by_mean, strict=True)
+        if poor
+    ]
 
 
 def check_enough(train: Sequence[Segment]) -> None:
