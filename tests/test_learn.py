@@ -225,7 +225,7 @@ def test_the_card_says_the_range_and_the_fastest_change_that_were_seen():
     page = written(model, [])["card.md"]
     section = page.split("## Validity envelope")[1]
     line = next(each for each in section.splitlines() if each.startswith("| q | "))
-    low, high, rate = (float(cell.split()[0]) for cell in line.split("|")[2:5])
+    low, high, rate = (float(cell) for cell in line.split("|")[3:6])
     span = np.ptp(segment.u)
     assert (low, high) == pytest.approx(
         (segment.u.min() - 0.1 * span, segment.u.max() + 0.1 * span), abs=0.01 * span

@@ -68,15 +68,14 @@ def told(model: Model) -> list[str]:
         "A step is outside it where a signal leaves its range or goes further in one step, "
         "and where all signals together are far from every state seen.",
         "",
-        "| signal | from | to | furthest in a step |",
-        "|---|---|---|---|",
+        "| signal | unit | from | to | furthest in a step |",
+        "|---|---|---|---|---|",
     ]
-    for k, name in enumerate((*model.inputs, *model.outputs)):
-        unit = model.signals[name].unit
-        lines.append(
-            f"| {name} | {low[k]:.4g} {unit} | {high[k]:.4g} {unit} | "
-            f"{rate[k]:.4g} {unit} |"
-        )
+    lines += [
+        f"| {name} | {model.signals[name].unit} | {low[k]:.4g} | {high[k]:.4g} | "
+        f"{rate[k]:.4g} |"
+        for k, name in enumerate((*model.inputs, *model.outputs))
+    ]
     return lines
 
 
