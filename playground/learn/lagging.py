@@ -119,6 +119,10 @@ def _chosen(
 ) -> tuple[Places, int, float]:
     """Chooses products, pace and pull by folds left out.
 
+    Of the products the fewest that folds cannot tell from the best; of each, pace and
+    pull that are best: a stronger pull is no simpler, and what is known without noise
+    would be known worse.
+
     Args:
         paces: Sums of one output, per pace and fold.
         forms: See `_forms`.
@@ -127,11 +131,15 @@ def _chosen(
     errors = []
     for form in forms:
         within = [[fold.within(form) for fold in folds] for folds in paces]
-        for pull in PULLS:
-            each = np.array([_left_out(folds, pull) for folds in within])
-            best = int(np.argmin(np.log(each).mean(axis=1)))
-            found.append((form, best, pull))
-            errors.append(each[best])
+        tried = [
+            (_left_out(folds, pull), number, pull)
+            for pull in PULLS
+            for number, folds in enumerate(within)
+        ]
+        mean = [float(np.log(each).mean()) for each, _, _ in tried]
+        each, number, pull = tried[int(np.argmin(mean))]
+        found.append((form, number, pull))
+        errors.append(each)
     return found[simplest(errors)]
 
 
