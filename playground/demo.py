@@ -25,7 +25,7 @@ from playground.recording import Recording
 from playground.report import write_report
 from playground.run import Result, run
 from playground.scenario import load_scenario
-from playground.signals import load_signals
+from playground.signals_file import load_signals
 
 SPEED = 240.0
 """Seconds of the rig in one second of ours; above this the recorder's stamps

@@ -14,7 +14,8 @@ from playground.message import Message
 from playground.model import save_model
 from playground.plants.learned import LearnedPlant
 from playground.recording import RecordingWriter
-from playground.signals import Signal, Signals, load_signals
+from playground.signals import Signal, Signals
+from playground.signals_file import load_signals
 
 TOWER = Path(__file__).parent.parent / "scenarios" / "signals" / "tower-loop.yaml"
 SIGNALS = Signals(

@@ -10,7 +10,8 @@ from playground.learn import balance, learn_segments
 from playground.learn.card import written
 from playground.learn.dataset import Segment
 from playground.model import load_model, save_model
-from playground.signals import Signal, Signals, load_signals
+from playground.signals import Signal, Signals
+from playground.signals_file import load_signals
 
 CP = 4186.0
 LOOP = "flow * 4186 J/kg/K * (supply - back) == heat"

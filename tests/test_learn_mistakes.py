@@ -12,7 +12,8 @@ import pytest
 from playground.cli import _run as run_command
 from playground.learn import learn
 from playground.recording import Recording, RecordingWriter
-from playground.signals import Signals, load_signals
+from playground.signals import Signals
+from playground.signals_file import load_signals
 
 ROOT = Path(__file__).parent.parent
 RIG = ROOT / "recordings" / "lab-rig.parquet"

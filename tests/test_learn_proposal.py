@@ -9,7 +9,7 @@ from playground.errors import NotEnoughData
 from playground.learn.proposal import proposed
 from playground.message import Message
 from playground.recording import RecordingWriter
-from playground.signals import load_signals
+from playground.signals_file import load_signals
 
 START = 1_700_000_000 * 10**9
 

@@ -17,7 +17,7 @@ from playground.plants.device import Device
 from playground.plants.lab_rig import LabRig
 from playground.plants.lab_rig_signals import NIDAQ_TOPIC, PROCESSED, REGISTERS_TOPIC
 from playground.plants.refrigerant import saturation_pressure_bar
-from playground.signals import load_signals
+from playground.signals_file import load_signals
 from playground.testing import check_plant
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from playground.recording import Recording, RecordingWriter
 from playground.recording.aligned import align
 from playground.run import run
 from playground.scenario import load_scenario
-from playground.signals import load_signals
+from playground.signals_file import load_signals
 from playground.testing import check_plant
 
 START = 1_700_000_000 * 10**9

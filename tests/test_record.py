@@ -28,7 +28,7 @@ from playground.record import (
 )
 from playground.record.sources import smallest
 from playground.recording import Recording, RecordingStopped, journal
-from playground.signals import load_signals
+from playground.signals_file import load_signals
 
 PAYLOADS = [b"", b"\0", b"\r\n", b"\xff\xfe\x00", b'{"v":1}', b"x" * 1_000_000]
 

@@ -23,7 +23,8 @@ from playground.learn.card import written as written_card
 from playground.model import load_model, save_model
 from playground.run import run
 from playground.scenario import load_scenario
-from playground.signals import Signal, Signals, load_signals
+from playground.signals import Signal, Signals
+from playground.signals_file import load_signals
 
 HERE = Path(__file__).parent
 SCENARIO = """\

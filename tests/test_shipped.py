@@ -8,7 +8,7 @@ from playground.model import load_model
 from playground.recording import Recording
 from playground.run import run
 from playground.scenario import load_scenario
-from playground.signals import load_signals
+from playground.signals_file import load_signals
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from playground.document import Document, DocumentError
 from playground.errors import FileFormatError, PlaygroundError
-from playground.signals import Publication, Signal, Signals, load_signals, read_signals
+from playground.signals import Publication, Signal, Signals
+from playground.signals_file import load_signals, read_signals
 
 
 def signal(**changes):

@@ -14,7 +14,8 @@ from playground.errors import PlaygroundError
 from playground.message import Message, TopicFilters
 from playground.quantity import seconds
 from playground.recording import Recording
-from playground.signals import Signals, load_signals
+from playground.signals import Signals
+from playground.signals_file import load_signals
 
 _LONGEST = 300
 

@@ -101,7 +101,7 @@ def command(
     from playground.plants import plant_class
     from playground.quantity import seconds
     from playground.recording import Recording
-    from playground.signals import load_signals
+    from playground.signals_file import load_signals
 
     for target in (output, as_json):
         if target is not None:

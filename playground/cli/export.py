@@ -53,7 +53,7 @@ def command(
     from playground.convert import export, read_place
     from playground.quantity import seconds
     from playground.recording import Recording
-    from playground.signals import load_signals
+    from playground.signals_file import load_signals
 
     recording = Recording.open(file)
     report = export(

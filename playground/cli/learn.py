@@ -58,7 +58,7 @@ def command(
     from playground.model import check_target, save_model
     from playground.quantity import seconds
     from playground.recording import Recording
-    from playground.signals import load_signals
+    from playground.signals_file import load_signals
 
     check_target(output, overwrite=overwrite)
     known = load_signals(signals)

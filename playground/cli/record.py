@@ -246,7 +246,7 @@ def _window(
 
     known = None
     if signals is not None:
-        from playground.signals import load_signals
+        from playground.signals_file import load_signals
 
         known = load_signals(signals)
     return Window(

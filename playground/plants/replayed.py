@@ -24,7 +24,8 @@ from playground.plants.departures import Departures
 from playground.quantity import say_seconds
 from playground.recording import Recording
 from playground.recording.aligned import said
-from playground.signals import Signal, Signals, load_signals
+from playground.signals import Signal, Signals
+from playground.signals_file import load_signals
 from playground.table import TimeTable
 
 Array = npt.NDArray[np.float64]

@@ -49,7 +49,8 @@ from playground.scenario.plant import (
     learned_plant,
     wrong_directions,
 )
-from playground.signals import Signal, Signals, load_signals
+from playground.signals import Signal, Signals
+from playground.signals_file import load_signals
 
 if TYPE_CHECKING:
     from playground.link import Link
