@@ -154,23 +154,24 @@ def test_stopping_is_bounded_while_clients_publish_and_peers_are_silent():
     broker = EmbeddedBroker().start()
     silent = socket.create_connection(("127.0.0.1", broker.port), 5)
     done = threading.Event()
-    running = threading.Event()
+    running = [threading.Event() for _ in range(2)]
 
-    def shout() -> None:
+    def shout(mine: threading.Event) -> None:
         client = RawClient(broker, "shouter")
         packet = encode(Publish("a", b"x" * 1000), 4) * 50
         try:
             while not done.is_set():
                 client.socket.sendall(packet)
-                running.set()
+                mine.set()
         except OSError:
             pass
         client.close()
 
-    shouters = [threading.Thread(target=shout) for _ in range(2)]
+    shouters = [threading.Thread(target=shout, args=(mine,)) for mine in running]
     for thread in shouters:
         thread.start()
-    assert running.wait(5)
+    # Both: one that comes after the stop would find nobody.
+    assert all(mine.wait(5) for mine in running)
     begin = time.monotonic()
     broker.stop()
     assert time.monotonic() - begin < 5.0
