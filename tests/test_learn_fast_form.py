@@ -12,10 +12,11 @@ from playground.learn import (
     fast_form,
     judge,
     learn_segments,
+    lessons,
     network,
     student,
 )
-from playground.learn.candidates import HISTORY, RESERVOIR, tried
+from playground.learn.candidates import HISTORY, NETWORK, RESERVOIR, tried
 from playground.learn.card import written
 from playground.learn.dataset import Segment, split_by_time
 from playground.learn.folds import folds_of, later_starts
@@ -29,6 +30,7 @@ from playground.signals import Signal, Signals
 LIMITS = {"low": np.full(2, -3.0), "high": np.full(2, 3.0)}
 SMALL = {
     "arx": {"na": 2, "nb": 2, "ridge": 1e-6},
+    "network": {**NETWORK, "hidden": 6, "whole": 2},
     "reservoir": {**RESERVOIR, "units": 40, "ridge": 1e-3},
 }
 
@@ -39,8 +41,8 @@ def _short_training(monkeypatch):
         network.Stage(horizon=h, rounds=r, rate=3e-3) for h, r in ((5, 30), (30, 20))
     )
     monkeypatch.setattr(network, "STAGES", stages)
-    monkeypatch.setattr(student, "ROWS", 4000)
-    monkeypatch.setattr(student, "LONGEST", 200)
+    monkeypatch.setattr(lessons, "ROWS", 4000)
+    monkeypatch.setattr(lessons, "LONGEST", 200)
     monkeypatch.setattr(distillation, "ROUNDS", 800)
 
 
@@ -101,8 +103,8 @@ def test_a_network_is_taught_where_no_quick_member_is_as_good():
 
 
 def test_folds_that_judge_are_far_from_each_other():
-    assert student.judged_folds(4) == [0, 2]
-    assert student.judged_folds(7) == [0, 3]
+    assert student.judged_folds(4) == [0, 1, 2]
+    assert student.judged_folds(8) == [0, 2, 5]
     assert student.judged_folds(1) == [0]
 
 
@@ -147,18 +149,23 @@ def test_members_teach_in_another_process_as_they_do_in_this_one():
         np.testing.assert_array_equal(np.vstack(here), np.vstack(there))
 
 
-def test_what_is_learned_from_is_what_is_seen_in_steps():
+@pytest.mark.parametrize("base", [False, True])
+def test_what_is_learned_from_is_what_is_seen_in_steps(base):
     settings = {**student.SETTINGS, "lags": 2, "given": 5}
+    below = {"low": np.full(2, -50.0), "high": np.full(2, 50.0)}
+    if base:
+        candidates, _, _, _ = learned(["network"])
+        settings["base"] = SMALL["network"]
+        below |= student._copy(candidates[0], without=1)
     (block,) = made_segments((80,))
-    x = distillation.seen([block], settings, first=HISTORY)
+    x = student._seen([block], settings, below)
     # Each feature once: the first half of what is answered is x itself.
     arrays = {
         "straight": np.hstack([np.eye(x.shape[1], 2), np.zeros((x.shape[1], 2))]),
         "first": np.zeros((x.shape[1], 1)),
         "second": np.zeros((1, 1)),
         "third": np.zeros((1, 4)),
-        "low": np.full(2, -50.0),
-        "high": np.full(2, 50.0),
+        **below,
     }
     for place in range(0, x.shape[1] - 1, 2):
         arrays["straight"][:, :2] = np.roll(np.eye(x.shape[1], 2), place, axis=0)
@@ -172,7 +179,7 @@ def test_outputs_and_how_far_the_members_are_apart_are_learned_together():
     x[:, -1] = 1.0
     wanted = np.stack([x[:, 0] * x[:, 1] + 0.5, np.abs(x[:, 2])], axis=1)
     a, linear = distillation.taught(
-        x, wanted.astype(float), outputs=1, decay=0.01, seed=0
+        x, wanted.astype(float), outputs=1, units=128, decay=0.01, seed=0
     )
     two = np.maximum(np.maximum(x @ a["first"], 0.0) @ a["second"], 0.0)
     off = x @ a["straight"] + two @ a["third"] - wanted
@@ -185,7 +192,12 @@ def test_equal_lessons_teach_equal_networks():
     blocks = [block for fold in folds for block in fold]
     both = [
         student._taught(
-            student.Members(chosen), blocks, student.Levels.of(blocks), seed=3
+            student.Members(chosen),
+            blocks,
+            student.Levels.of(blocks),
+            student.SETTINGS,
+            LIMITS,
+            seed=3,
         )
         for _ in range(2)
     ]
@@ -194,6 +206,48 @@ def test_equal_lessons_teach_equal_networks():
         np.testing.assert_array_equal(array, both[1].learned[name])
     # What it was taught it knows: there the units are right.
     assert (student._trust(*both[0].known) > 0.9).all()
+
+
+def test_a_recurrent_candidate_runs_below_the_network_that_is_taught():
+    candidates, chosen, folds, known = learned(["reservoir", "network"])
+    arrays, about, _ = fast_form.fast_form(
+        candidates, chosen, folds, **known, **LIMITS, seed=0
+    )
+    small = candidates[1]
+    base = about["settings"]["base"]
+    assert base == {key: small.settings[key] for key in base}
+    # That of all data, not one that a fold was kept from.
+    for name in student.COPIED:
+        (last,) = arrays[f"base.{name}"]
+        np.testing.assert_array_equal(last, small.parameters[name][-1])
+        for fold, part in enumerate(small.parts):
+            (only,) = student._copy(small, without=fold)[f"base.{name}"]
+            np.testing.assert_array_equal(only, part[name][0])
+    network = Distilled(about["settings"], arrays)
+    (new,) = made_segments((150,), seed=9)
+    ((said,), _), ((wanted,), _) = (
+        student.answered(simulator, [new])
+        for simulator in (network, student.Members(chosen))
+    )
+    scale = np.vstack([b.y for fold in folds for b in fold]).std(axis=0)
+    off = np.sqrt(((said - wanted) ** 2).mean(axis=0))
+    assert (off < 0.4 * scale).all()
+
+
+def test_what_runs_below_is_small_and_as_good_as_the_best():
+    candidates, _, folds, _ = learned(["reservoir", "network"])
+    small = candidates[1]
+    wide = replace(
+        small,
+        parameters={
+            **small.parameters,
+            "inner": np.zeros((1, small.parameters["skeleton"].shape[1], 200)),
+        },
+    )
+    assert student.base_among([candidates[0], wide], folds) is None
+    assert student.base_among([wide, small], folds) is small
+    bad = replace(small, said=[np.full_like(s, np.nan) for s in small.said])
+    assert student.base_among([bad, small], folds) is small
 
 
 def test_a_single_quick_member_that_is_as_good_is_the_fast_form():

@@ -16,13 +16,15 @@ from playground.errors import FileFormatError, PlaygroundError
 from playground.model import save_model
 from playground.plants.learned import LearnedPlant
 from playground.plants.learned.bank import GIVEN, Bank
-from playground.plants.learned.distilled import Distilled
+from playground.plants.learned.distilled import Distilled, base_of
 from playground.plants.learned.envelope import NEIGHBOURS, Envelope
 from playground.run import run
 from playground.scenario import load_scenario
 from playground.testing import check_plant
 
 SETTINGS = {"lags": 2, "given": 3, "filters": [3, 20], "decays": [5, 40]}
+ON_A_BASE = {**SETTINGS, "base": {"na": 2, "nb": 3, "memory": 2, "filters": [4.0]}}
+FORMS = pytest.mark.parametrize("settings", [SETTINGS, ON_A_BASE])
 
 
 def arrays_of(settings, *, inputs, outputs, seed=0, units=(5, 4)):
@@ -35,12 +37,23 @@ def arrays_of(settings, *, inputs, outputs, seed=0, units=(5, 4)):
     def drawn(*shape):
         return 0.3 * rng.standard_normal(shape)
 
+    below = {}
+    if "base" in settings:
+        width += outputs
+        told = 2 * outputs + 2 + 4 * inputs + 1
+        below = {
+            "base.skeleton": 0.3 * drawn(1, told, outputs + 2),
+            "base.inner": drawn(1, told, 3),
+            "base.outer": drawn(1, 3, outputs + 2),
+            "base.opening": drawn(1, told, 2),
+        }
     return {
+        **below,
         "straight": drawn(width, 2 * outputs),
         "first": drawn(width, units[0]),
         "second": drawn(*units),
         "third": drawn(units[1], 2 * outputs),
-        "low": np.full(outputs, -100.0),
+        "low": np.full(outputs, -200.0),
         "high": np.full(outputs, 300.0),
     }
 
@@ -64,18 +77,24 @@ def with_fast_form(model, *, default=False, settings=SETTINGS):
     )
 
 
-def test_a_step_is_a_network_on_what_a_bank_holds():
-    settings = {**SETTINGS, "given": GIVEN}
+@FORMS
+def test_a_step_is_a_network_on_what_a_bank_holds_and_a_base_says(settings):
+    settings = {**settings, "given": GIVEN}
     arrays = arrays_of(settings, inputs=2, outputs=2)
     rng = np.random.default_rng(1)
     given = rng.standard_normal((4, 4, 2)), rng.standard_normal((4, 4, 2))
     network = Distilled(settings, arrays)
     bank = Bank(settings["filters"], settings["decays"], inputs=2, outputs=2, lags=2)
+    base = base_of(settings, arrays)
     for simulator in (network, bank):
         simulator.begin(*given)
+    if base:
+        base.begin(*(rows[:, -base.history :] for rows in given))
     for _ in range(40):
         u = rng.standard_normal((4, 2))
         said, x = network.advance(u), bank.with_inputs(u)
+        if base:
+            x = np.hstack([x[:, :-1], base.advance(u), x[:, -1:]])
         one = np.maximum(x @ arrays["first"], 0.0)
         two = np.maximum(one @ arrays["second"], 0.0)
         both = x @ arrays["straight"] + two @ arrays["third"]
@@ -103,12 +122,15 @@ def test_a_fast_form_of_an_earlier_version_is_refused():
     assert not LearnedPlant(replace(model, card=old_card), fast=False).fast
 
 
-def test_it_keeps_the_rules_of_every_plant():
-    check_plant(lambda: LearnedPlant(with_fast_form(heater_model()), fast=True))
+@FORMS
+def test_it_keeps_the_rules_of_every_plant(settings):
+    model = with_fast_form(heater_model(), settings=settings)
+    check_plant(lambda: LearnedPlant(model, fast=True))
 
 
-def test_a_batch_answers_as_single_runs_do():
-    model = with_fast_form(heater_model(outputs=("tank", "loose")))
+@FORMS
+def test_a_batch_answers_as_single_runs_do(settings):
+    model = with_fast_form(heater_model(outputs=("tank", "loose")), settings=settings)
     rng = np.random.default_rng(1)
     told = rng.uniform(0, 100, (30, 5, 1))
     batch = LearnedPlant(model, fast=True)
@@ -130,9 +152,11 @@ def test_a_batch_answers_as_single_runs_do():
             )
 
 
+@FORMS
 @pytest.mark.parametrize("way", ["snapshot", "pickle"])
-def test_it_goes_on_from_where_it_was(way):
-    plant = LearnedPlant(with_fast_form(heater_model()), fast=True)
+def test_it_goes_on_from_where_it_was(way, settings):
+    model = with_fast_form(heater_model(), settings=settings)
+    plant = LearnedPlant(model, fast=True)
     for k in range(7):
         plant.step(5.0 * k, {"heater": 10.0 * k})
     moment = plant.snapshot()

@@ -118,7 +118,7 @@ def test_every_family_stays_bounded(family, monkeypatch):
 @pytest.mark.skipif(not FULL, reason="teaches a network for longer: make soak")
 @pytest.mark.parametrize("form", ["members", "network"])
 def test_members_together_and_the_network_they_taught_stay_bounded(form):
-    candidates, chosen, folds, known = learned(["arx", "reservoir"])
+    candidates, chosen, folds, known = learned(["arx", "reservoir", "network"])
     assert len(chosen.members) > 1
     limits = {"low": np.full(2, -3.0), "high": np.full(2, 3.0)}
     simulator = student.Members(chosen)
@@ -126,6 +126,7 @@ def test_members_together_and_the_network_they_taught_stay_bounded(form):
         arrays, about, _ = fast_form.fast_form(
             candidates, chosen, folds, **known, **limits, seed=0
         )
+        assert "base" in about["settings"]
         simulator = Distilled(about["settings"], arrays)
     check_simulator_is_bounded(simulator, folds, **limits, runs=500, steps=2000)
 

@@ -16,6 +16,8 @@ Array = npt.NDArray[Any]
 PRODUCTS = 18_500
 """Multiplications per step, about: what suffices for half a million steps per second
 in batches, with a third to spare."""
+TANGENT = 250
+"""Multiplications that take as long as a hyperbolic tangent."""
 WIDEST, SECOND = 128, 64
 """Most units of the first layer, and those of the second."""
 ROUNDS = 10_000
@@ -28,13 +30,25 @@ APART = 0.1
 """Weight of how far the members are apart, against what they say."""
 
 
-def units_for(features: int) -> int:
+def products_of(arrays: Mapping[str, Array]) -> int:
+    """Returns how many multiplications a step of one copy of a network takes, about.
+
+    Args:
+        arrays: As of `playground.plants.learned.network.Network`.
+    """
+    _, width, states = arrays["skeleton"].shape
+    hidden = arrays["inner"].shape[2]
+    return int(width * (states + hidden) + hidden * (states + TANGENT))
+
+
+def units_for(features: int, spent: int = 0) -> int:
     """Returns how many units the first layer has: the more, the less there is to see.
 
     Args:
         features: Of what is seen.
+        spent: Multiplications that a network below takes.
     """
-    return int(np.clip(PRODUCTS // (features + SECOND), 16, WIDEST))
+    return int(np.clip((PRODUCTS - spent) // (features + SECOND), 16, WIDEST))
 
 
 def decay_for(rows: int) -> float:
@@ -50,7 +64,11 @@ def decay_for(rows: int) -> float:
 
 
 def seen(
-    blocks: Sequence[Segment], settings: Mapping[str, Any], *, first: int
+    blocks: Sequence[Segment],
+    settings: Mapping[str, Any],
+    *,
+    first: int,
+    below: Sequence[Array] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Returns what a `Distilled` sees in each step of free runs over blocks.
 
@@ -58,22 +76,23 @@ def seen(
         blocks: Scaled; of their outputs only the row before the first step counts.
         settings: As of `playground.plants.learned.distilled.Distilled`.
         first: Row of the first step, at least the rows that are given.
+        below: What the network below says per block, from that row on, if there is one.
 
     Returns:
         Rows × features, the blocks end to end.
     """
     lags, given = settings["lags"], settings["given"]
     parts = []
-    for block in blocks:
+    for number, block in enumerate(blocks):
         rows = len(block) - first
         told = [block.u[first - k : len(block) - k] for k in range(lags)]
         past = filtered(block.u[first - given :], settings["filters"])[given:]
         steps = np.arange(1, rows + 1)[:, None]
         decay = np.exp(-steps / np.asarray(settings["decays"], dtype=float))
         start = decay[:, :, None] * block.y[first - 1]
-        parts.append(
-            np.hstack([*told, past, start.reshape(rows, -1), decay, np.ones((rows, 1))])
-        )
+        said = [] if below is None else [below[number]]
+        began = start.reshape(rows, -1)
+        parts.append(np.hstack([*told, past, began, decay, *said, np.ones((rows, 1))]))
     return np.vstack(parts).astype(np.float32)
 
 
@@ -82,6 +101,7 @@ def taught(
     wanted: npt.NDArray[np.float64],
     *,
     outputs: int,
+    units: int,
     decay: float,
     seed: int,
 ) -> tuple[dict[str, npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
@@ -95,6 +115,7 @@ def taught(
         x: Rows × features; the last column is 1.
         wanted: Rows × (2 · outputs): the outputs, and how far the members are apart.
         outputs: How many.
+        units: Of the first layer; see `units_for`.
         decay: Pull of the units towards zero; see `decay_for`.
         seed: Of weights and rows.
 
@@ -110,7 +131,7 @@ def taught(
     x = x / spread
     target = wanted.astype(np.float32)
     features, said = x.shape[1], target.shape[1]
-    one, two = units_for(features), SECOND
+    one, two = units, SECOND
     square = (x.T @ x).astype(float) + 1e-4 * len(x) * np.eye(features)
     linear = np.linalg.solve(square, (x.T @ target).astype(float))
     weights: list[Array] = [

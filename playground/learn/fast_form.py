@@ -92,11 +92,18 @@ def fast_form(
     later = later_starts(folds)
     # One thread: a second changes the order of additions.
     with threadpool_limits(1):
-        arrays, judged = student.students(
-            chosen, folds, later, low=low, high=high, seed=seed, jobs=jobs
+        arrays, settings, judged = student.students(
+            chosen,
+            folds,
+            later,
+            base=student.base_among(candidates, folds),
+            low=low,
+            high=high,
+            seed=seed,
+            jobs=jobs,
         )
     about = {
-        "settings": student.SETTINGS,
+        "settings": settings,
         **_figures(names, judged.distance, judged.own, judged.members),
         "default": not too_much(judged.own / judged.members, counts),
     }

@@ -2,11 +2,11 @@
 
 A plant of many members is slow to step. Its answers are free, though, and without
 noise, so a single network can learn from as many of them as it needs (Hinton et al.
-2015): to the recorded inputs, to such whose columns were shuffled among each other,
-and to such that were moved to other levels, so that it meets combinations and levels
-that the recording never had. What it has not met it does not know: of two networks
-that answered alike to what they were taught, that of the more varied lessons was two
-times nearer to its members on inputs of other days.
+2015; the lessons: `playground.learn.lessons`).
+
+What depends on the order of what happened, no filter of the inputs tells. So a copy of
+a small recurrent candidate, if there was one, runs below the network, which looks at
+what that one says and makes up for the rest: beside all members it costs next to nothing.
 
 How much is lost by it is measured where nobody has learned: other networks are taught
 by members that were fitted without one fold, on lessons without its inputs, and run
@@ -16,8 +16,8 @@ free over that fold, beside those members.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,21 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from playground.learn.candidates import HISTORY, Candidate
 from playground.learn.dataset import Segment
-from playground.learn.distillation import decay_for, seen, taught
+from playground.learn.distillation import (
+    PRODUCTS,
+    decay_for,
+    products_of,
+    seen,
+    taught,
+    units_for,
+)
+from playground.learn.folds import blocks_free_run, simplest
+from playground.learn.lessons import Levels, lessons_from
 from playground.learn.selection import Selection
 from playground.plants.learned.combination import Combination
-from playground.plants.learned.distilled import Distilled
+from playground.plants.learned.distilled import Distilled, base_of
 from playground.plants.learned.families import FAMILIES
+from playground.plants.learned.hybrid import under
 from playground.plants.learned.simulator import Simulator
 
 Array = npt.NDArray[np.float64]
@@ -42,24 +52,15 @@ SETTINGS: dict[str, Any] = {
     "filters": [1.5, 3, 6, 12, 30, 80, 200],
     "decays": [3, 12, 50, 200],
 }
-ROWS = 150_000
-"""Of all lessons: with two and a half times as many as before, networks were a tenth to
-a half nearer to their members on folds that neither had seen."""
-JUDGED = 2
+JUDGED = 3
 """Folds on which is measured what is lost."""
 THIN = 10
 """Of so many rows of the lessons one says how well they were learned."""
 GROUPS = 8
 """Runs of like length are answered side by side: none waits for much longer ones."""
 
-RECORDED = 0.3
-"""Share of lessons with inputs as they were recorded."""
-SHORTEST, LONGEST = 60, 800
-"""Rows of a lesson."""
-FEW = 4
-"""Levels: an input of so few is not moved to others."""
-BEYOND = 0.25
-"""Parts of its span by which an input is moved beyond what it was."""
+COPIED = ("skeleton", "inner", "outer", "opening")
+"""Arrays of a recurrent network that are there once per copy."""
 
 
 class Members:
@@ -115,6 +116,41 @@ def _arrays(member: Candidate, without: int | None) -> dict[str, Array]:
     return member.parameters if without is None else member.parts[without]
 
 
+def base_among(
+    candidates: Sequence[Candidate], folds: Sequence[Sequence[Segment]]
+) -> Candidate | None:
+    """Chooses the recurrent candidate that shall run below a student.
+
+    Of those that leave it half of the multiplications, the one with the fewest that is
+    as good as the best, as far as folds can tell.
+
+    Args:
+        candidates: All that were tried.
+        folds: Scaled blocks.
+    """
+    small = [
+        c
+        for c in candidates
+        if c.family == "network" and products_of(c.parameters) <= PRODUCTS / 2
+    ]
+    if not small:
+        return None
+    small.sort(key=lambda c: products_of(c.parameters))
+    owner = np.repeat(
+        range(len(folds)), [sum(len(b) - HISTORY for b in fold) for fold in folds]
+    )
+    true = np.vstack([b.y[HISTORY:] for fold in folds for b in fold])
+    errors = []
+    for candidate in small:
+        wrong = np.nan_to_num(np.vstack(candidate.said) - true, nan=1e3)
+        by_fold = [
+            np.log(np.maximum(_rms(wrong[owner == k]), 1e-6)).mean()
+            for k in np.unique(owner)
+        ]
+        errors.append(np.exp(by_fold).tolist())
+    return small[simplest(errors)]
+
+
 @dataclass(slots=True, kw_only=True)
 class Judged:
     """How networks did on folds that neither they nor their members had seen.
@@ -146,11 +182,12 @@ def students(
     folds: Sequence[Sequence[Segment]],
     later: Sequence[Sequence[Segment]],
     *,
+    base: Candidate | None = None,
     low: Array,
     high: Array,
     seed: int,
     jobs: int | None = 1,
-) -> tuple[dict[str, Array], Judged]:
+) -> tuple[dict[str, Array], dict[str, Any], Judged]:
     """Teaches a network, and measures what is lost by it.
 
     Args:
@@ -158,46 +195,54 @@ def students(
         folds: Scaled training data, as the members were fitted to them.
         later: More runs within the blocks of each fold, by which intervals are
             measured.
+        base: Runs below the network; see `base_among`.
         low: Limits of the scaled outputs.
         high: Limits of the scaled outputs.
         seed: Of all that is drawn.
         jobs: Processes; as many as there are cores if None.
 
     Returns:
-        The arrays of a `Distilled`; what is known of it, in spreads of the training
-        data.
+        The arrays of a `Distilled`; its settings; what is known of it, in spreads of
+        the training data.
     """
     everything = [block for fold in folds for block in fold]
     levels = Levels.of(everything)
     limits = {"low": low, "high": high}
     judging = judged_folds(len(folds))
-    lessons_of: list[tuple[Members, list[Segment]]] = [
+    settings = dict(SETTINGS)
+    if base is not None:
+        shape = {key: base.settings[key] for key in ("na", "nb", "memory", "filters")}
+        settings["base"] = shape
+    lessons_of: list[tuple[Members, list[Segment], dict[str, Array]]] = [
         (
             Members(chosen, without=fold),
             [b for number, f in enumerate(folds) if number != fold for b in f],
+            _copy(base, without=fold) | limits,
         )
         for fold in judging
     ]
-    lessons_of.append((Members(chosen), everything))
+    lessons_of.append((Members(chosen), everything, _copy(base) | limits))
     workers = min(jobs or os.cpu_count() or 1, len(lessons_of))
     *judges, final = Parallel(n_jobs=workers)(
-        delayed(_taught)(teacher, blocks, levels, seed=seed)
-        for teacher, blocks in lessons_of
+        delayed(_taught)(teacher, blocks, levels, settings, below, seed=seed)
+        for teacher, blocks, below in lessons_of
     )
     sums, said_of = [], []
-    for fold, student, (teacher, _) in zip(judging, judges, lessons_of, strict=False):
+    for fold, student, (teacher, _, below) in zip(
+        judging, judges, lessons_of, strict=False
+    ):
         said, _ = answered(teacher, folds[fold])
-        x = seen(folds[fold], SETTINGS, first=HISTORY)
+        x = _seen(folds[fold], settings, below)
         # A network that was taught with all folds has met more of what will come than
         # one that has to answer for a fold it never saw: the lessons count as well.
         sums += [student.agreement(x, np.vstack(said)), student.known]
         said_of.append(said)
     trust = _trust(*np.sum(sums, axis=0))
     wrong, runs = [], []
-    for fold, student, said, (teacher, _) in zip(
+    for fold, student, said, (teacher, _, below) in zip(
         judging, judges, said_of, lessons_of, strict=False
     ):
-        network = Distilled(SETTINGS, student.arrays(trust) | limits)
+        network = Distilled(settings, student.arrays(trust) | below)
         answers, apart = answered(network, folds[fold])
         truth = [b.y[HISTORY:] for b in folds[fold]]
         wrong.append(
@@ -220,7 +265,35 @@ def students(
         answers=[answers for _, answers, _ in runs],
         apart=[apart for _, _, apart in runs],
     )
-    return final.arrays(trust) | limits, about
+    *_, (_, _, below) = lessons_of
+    return final.arrays(trust) | below, settings, about
+
+
+def _copy(base: Candidate | None, *, without: int | None = None) -> dict[str, Array]:
+    """Returns the arrays of one copy, as those of a `Distilled` are called.
+
+    Args:
+        base: Of many copies.
+        without: The copy that was fitted without this fold; None for one of all data.
+    """
+    if base is None:
+        return {}
+    # Those of the folds come first, those of all data last.
+    arrays = base.parameters if without is None else base.parts[without]
+    return {f"base.{name}": arrays[name][-1:] for name in COPIED}
+
+
+def _seen(
+    blocks: Sequence[Segment], settings: Mapping[str, Any], below: Mapping[str, Array]
+) -> npt.NDArray[np.float32]:
+    """Returns what a `Distilled` sees, from row `HISTORY` on."""
+    base = base_of(settings, below)
+    said = None if base is None else blocks_free_run(base, blocks, history=HISTORY)
+    return seen(blocks, settings, first=HISTORY, below=said)
+
+
+def _rms(wrong: Array) -> Array:
+    return np.asarray(np.sqrt((wrong**2).mean(axis=0)))
 
 
 def _mean_square(a: Sequence[Array], b: Sequence[Array]) -> Array:
@@ -280,18 +353,35 @@ class _Student:
 
 
 def _taught(
-    teacher: Members, blocks: Sequence[Segment], levels: Levels, *, seed: int
+    teacher: Members,
+    blocks: Sequence[Segment],
+    levels: Levels,
+    settings: Mapping[str, Any],
+    below: Mapping[str, Array],
+    *,
+    seed: int,
 ) -> _Student:
-    """Teaches a network to answer as ``teacher`` does."""
+    """Teaches a network to answer as ``teacher`` does.
+
+    Args:
+        teacher: All members.
+        blocks: From which lessons are made.
+        levels: Where signals have been.
+        settings: Of the `Distilled`.
+        below: Limits, and the arrays of the network below if there is one.
+        seed: Of lessons and weights.
+    """
     # One thread: a second changes the order of additions, and so the network.
     with threadpool_limits(1):
-        lessons = _lessons(blocks, levels, np.random.default_rng([seed, 7]))
+        lessons = lessons_from(blocks, levels, np.random.default_rng([seed, 7]))
         said, apart = answered(teacher, lessons)
-        x, wanted = seen(lessons, SETTINGS, first=HISTORY), np.vstack(said)
+        x, wanted = _seen(lessons, settings, below), np.vstack(said)
+        spent = products_of(under("base", below)) if "base" in settings else 0
         learned, linear = taught(
             x,
             np.hstack([wanted, np.vstack(apart)]),
             outputs=wanted.shape[1],
+            units=units_for(x.shape[1], spent),
             decay=decay_for(sum(len(b) for b in blocks)),
             seed=seed,
         )
@@ -342,109 +432,3 @@ def _side_by_side(blocks: Sequence[Segment]) -> tuple[Array, Array]:
         np.stack([padded(b.u) for b in blocks]),
         np.stack([padded(b.y) for b in blocks]),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Levels:
-    """Where the signals of the training data have been, scaled.
-
-    Attributes:
-        u_low: Per input.
-        u_high: Per input.
-        y_low: Per output.
-        y_high: Per output.
-        few: Per input, whether it has few levels.
-    """
-
-    u_low: Array
-    u_high: Array
-    y_low: Array
-    y_high: Array
-    few: tuple[bool, ...]
-
-    @classmethod
-    def of(cls, blocks: Sequence[Segment]) -> Levels:
-        """Looks at all rows."""
-        u, y = np.vstack([b.u for b in blocks]), np.vstack([b.y for b in blocks])
-        return cls(
-            u_low=u.min(axis=0),
-            u_high=u.max(axis=0),
-            y_low=y.min(axis=0),
-            y_high=y.max(axis=0),
-            few=tuple(len(np.unique(column)) <= FEW for column in u.T),
-        )
-
-
-def _lessons(
-    blocks: Sequence[Segment], levels: Levels, rng: np.random.Generator
-) -> list[Segment]:
-    """Returns stretches of the blocks, most with other inputs than they had."""
-    lessons: list[Segment] = []
-    rows = 0
-    while rows < ROWS:
-        for number in rng.permutation(len(blocks)):
-            lesson = _stretch(blocks[number], rng)
-            if rng.random() > RECORDED:
-                if rng.random() < 0.6:
-                    lesson = _shuffled(lesson, blocks, rng)
-                lesson = _moved(lesson, levels, rng)
-            lessons.append(lesson)
-            rows += len(lesson)
-            if rows >= ROWS:
-                break
-    return lessons
-
-
-def _stretch(block: Segment, rng: np.random.Generator) -> Segment:
-    """Cuts a stretch; short ones are as many as long ones."""
-    rows = int(np.exp(rng.uniform(np.log(SHORTEST), np.log(LONGEST))))
-    if len(block) <= rows:
-        return block
-    first = int(rng.integers(len(block) - rows))
-    return block.part(first, first + rows)
-
-
-def _shuffled(
-    block: Segment, blocks: Sequence[Segment], rng: np.random.Generator
-) -> Segment:
-    """Takes some or many of the inputs from other places in the data."""
-    u = block.u.copy()
-    share = 0.2 if rng.random() < 0.5 else 0.5
-    for column in range(u.shape[1]):
-        if rng.random() < share:
-            other = blocks[int(rng.integers(len(blocks)))]
-            shift = int(rng.integers(len(other)))
-            u[HISTORY:, column] = np.resize(
-                np.roll(other.u[:, column], shift), len(u) - HISTORY
-            )
-    return replace(block, u=u)
-
-
-def _moved(block: Segment, levels: Levels, rng: np.random.Generator) -> Segment:
-    """Moves some of the inputs to other levels, and some beginnings of outputs.
-
-    One level for all of a lesson: lessons in which the levels changed from piece to
-    piece taught less about inputs as they are.
-    """
-    u, y = block.u.copy(), block.y.copy()
-    for column, few in enumerate(levels.few):
-        if few or rng.random() > 0.5:
-            continue
-        low, high = levels.u_low[column], levels.u_high[column]
-        span = high - low
-        low, high = low - BEYOND * span, high + BEYOND * span
-        middle = u[:, column].mean()
-        level = (
-            middle + 0.2 * span * rng.standard_normal()
-            if rng.random() < 0.5
-            else rng.uniform(low, high)
-        )
-        factor = np.exp(0.3 * rng.standard_normal())
-        moved = level + factor * (u[:, column] - middle)
-        u[:, column] = np.clip(moved, low, high)
-    for column in range(y.shape[1]):
-        if rng.random() < 0.4:
-            low, high = levels.y_low[column], levels.y_high[column]
-            moved = y[:, column] + 0.2 * (high - low) * rng.standard_normal()
-            y[:, column] = np.clip(moved, low, high)
-    return replace(block, u=u, y=y)

@@ -2,8 +2,10 @@
 
 It looks at the inputs, at low-pass filtered inputs and at how the run began, as a
 `Bank` has them, and says two things: the outputs, and how far the members are apart.
-A linear part and two layers of rectified units do that. Nothing feeds back, so
-it cannot run away, and no step is as slow as a hyperbolic tangent.
+A linear part and two layers of rectified units do that; nothing of it feeds back.
+Where there is a small recurrent network below it, it looks at what that one says as
+well: what depends on the order of what happened, such as how long a slug of warm water
+is under way at changing flows, no filter of the inputs tells.
 
 Runs are the last axis here, so that each part of the state is one piece of memory.
 """
@@ -15,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from playground.plants.learned.hybrid import under
+from playground.plants.learned.network import Network
 from playground.plants.learned.simulator import Array
 
 FADED = 1e-30
@@ -24,16 +28,18 @@ FADED = 1e-30
 class Distilled:
     """Filtered inputs and the beginning of a run into rectified units.
 
-    The order of features x is that of `playground.plants.learned.bank.Bank`.
+    The order of features x is that of `playground.plants.learned.bank.Bank`; what the
+    network below says stands before the last, which is 1.
 
     Args:
         settings: ``lags`` (rows of inputs, the present one included), ``filters`` and
             ``decays`` (time constants in steps), ``given`` (rows that are shown; the
-            filters start steady at the first).
+            filters start steady at the first); ``base``, if there is one: the settings
+            of the `Network` below.
         arrays: ``straight`` x × (2 · outputs), ``first`` x × units, ``second``
             units × units, ``third`` units × (2 · outputs), ``low`` and ``high``. Of
             what they answer the first half are the outputs, the second half is how
-            far the members are apart.
+            far the members are apart. Those of the network below begin with ``base.``.
 
     Attributes:
         apart: After a step, how far the members are apart, runs × outputs; written
@@ -47,11 +53,14 @@ class Distilled:
     ) -> None:
         filters = np.asarray(settings["filters"], dtype=np.float64)
         decays = np.asarray(settings["decays"], dtype=np.float64)
-        self.history, self._lags = int(settings["given"]), int(settings["lags"])
+        self._given, self._lags = int(settings["given"]), int(settings["lags"])
         self.outputs = ny = len(arrays["low"])
         self._filters, self._decays = len(filters), len(decays)
         width = len(arrays["straight"])
-        rest = width - 1 - self._decays * (ny + 1)
+        self._base = base_of(settings, arrays)
+        self.history = max(self._given, self._base.history if self._base else 0)
+        self._below = ny if self._base else 0
+        rest = width - 1 - self._below - self._decays * (ny + 1)
         self.inputs = rest // (self._lags + self._filters)
         self._added = np.ascontiguousarray(
             np.concatenate([arrays["straight"], arrays["first"]], axis=1).T
@@ -69,13 +78,15 @@ class Distilled:
         lags = self._lags * nu
         last = lags + self._filters * nu
         decay = last + self._decays * ny
+        end = decay + self._decays
         self._x, self._start = x, start
         self._input = x[:nu]
         self._told, self._told_before = x[nu:lags], x[: lags - nu]
         self._past = x[lags:last].reshape(self._filters, nu, runs)
         self._starts = x[last:decay].reshape(self._decays, ny, runs)
-        self._decay = x[decay:-1]
+        self._decay = x[decay:end]
         self._decay_of_all = self._decay[:, None]
+        self._said_below = x[end : end + self._below]
         self._units = np.empty((len(self._added), runs))
         self._straight, self._one = self._units[: 2 * ny], self._units[2 * ny :]
         self._two = np.empty((len(self._second), runs))
@@ -90,6 +101,10 @@ class Distilled:
 
     def begin(self, u: Array, y: Array) -> None:
         """Starts runs; see `Simulator`."""
+        if self._base:
+            shown = self._base.history
+            self._base.begin(u[:, -shown:], y[:, -shown:])
+        u = u[:, -self._given :]
         runs, rows = u.shape[:2]
         x = np.ones((self._added.shape[1], runs))
         self._take(x, y[:, -1].T.copy())
@@ -115,6 +130,8 @@ class Distilled:
         decay *= self._fading
         np.maximum(decay, FADED, out=decay)
         np.multiply(self._decay_of_all, self._start, out=self._starts)
+        if self._base:
+            self._said_below[:] = self._base.advance(u).T
         np.dot(self._added, self._x, out=self._units)
         np.maximum(self._one, 0.0, out=self._one)
         np.dot(self._second, self._one, out=self._two)
@@ -128,9 +145,25 @@ class Distilled:
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of filters, decays and beginning, and of the last answer."""
-        return self._x.copy(), self._start.copy(), self._said.copy()
+        own = self._x.copy(), self._start.copy(), self._said.copy()
+        return (*own, *(self._base.state() if self._base else ()))
 
     def set_state(self, state: tuple[Array, ...]) -> None:
         """Goes back to what `state` returned."""
-        x, start, said = state
+        x, start, said, *below = state
         self._take(x.copy(), start.copy(), said.copy())
+        if self._base:
+            self._base.set_state(tuple(below))
+
+
+def base_of(settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Network | None:
+    """Makes the network below, if there is one.
+
+    Args:
+        settings: As of `Distilled`.
+        arrays: Likewise; the others are not looked at.
+    """
+    if "base" not in settings:
+        return None
+    limits = {"low": arrays["low"], "high": arrays["high"]}
+    return Network(settings["base"], {**under("base", arrays), **limits})
