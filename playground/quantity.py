@@ -243,7 +243,7 @@ def quantity(text: str | float, unit: str, *, difference: bool = False) -> float
 
     Args:
         text: What a person wrote.
-        unit: The unit of the signal it is for.
+        unit: That of what it is for: a signal or a parameter.
         difference: It is a difference between two values (hysteresis, margin).
 
     Raises:
@@ -258,7 +258,7 @@ def quantity(text: str | float, unit: str, *, difference: bool = False) -> float
         if unit != "1":
             shown = _DIFFERENCE.get(unit, unit) if difference else unit
             raise PlaygroundError(
-                f"{text!r} has no unit, but the signal is in {unit}.",
+                f"{text!r} has no unit, but must be in {unit}.",
                 f"write '{value:g} {shown}'",
             )
         return value

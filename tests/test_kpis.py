@@ -345,7 +345,7 @@ def test_a_users_own_kpi_is_a_function(tmp_path, monkeypatch):
         (
             "iae",
             {"of": "t", "setpoint": 20},
-            "20 has no unit, but the signal is in degC",
+            "20 has no unit, but must be in degC",
         ),
         ("pf", {"heat": ["q", "p"], "electricity": "p"}, "takes one signal as 'heat'"),
         ("nowhere:kpi", {}, "names the module 'nowhere'"),

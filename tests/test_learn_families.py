@@ -21,8 +21,11 @@ from playground.learn.candidates import (
 from playground.learn.dataset import Segment
 from playground.learn.filter_bank import Pairs
 from playground.learn.folds import (
+    BRIEF,
+    BRIEF_ROWS,
     RUNS,
     blocks_free_run,
+    brief_starts,
     folds_of,
     later_starts,
     simplest,
@@ -473,3 +476,17 @@ def test_runs_begin_within_blocks_too_and_are_short_where_there_are_many():
     later = later_starts(many)
     assert [len(m) for m in later] == [3 * len(fold) for fold in many]
     assert max(len(b) for fold in later for b in fold) < 200
+
+
+def test_brief_runs_are_many_and_begin_all_over_each_fold():
+    folds = folds_of(made_segments((260, 200, 30)))
+    brief = brief_starts(folds)
+    assert [len(more) for more in brief] == [
+        min(BRIEF, sum(max(len(b) - 32, 0) for b in fold)) for fold in folds
+    ]
+    for fold, more in zip(folds, brief, strict=True):
+        assert {len(b) for b in more} <= set(range(32, BRIEF_ROWS + 1))
+        begun = {b.t0 for b in more}
+        assert min(begun) == min(b.t0 for b in fold if len(b) > 32)
+        assert len(begun) > 0.5 * len(more)
+    assert brief_starts([[], folds[0]])[0] == []

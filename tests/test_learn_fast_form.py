@@ -13,13 +13,14 @@ from playground.learn import (
     judge,
     learn_segments,
     lessons,
+    members,
     network,
     student,
 )
 from playground.learn.candidates import HISTORY, NETWORK, RESERVOIR, tried
 from playground.learn.card import written
 from playground.learn.dataset import Segment, split_by_time
-from playground.learn.folds import folds_of, later_starts
+from playground.learn.folds import brief_starts, folds_of, later_starts
 from playground.learn.intervals import LEADS, calibrated
 from playground.learn.selection import selected
 from playground.model import save_model
@@ -74,8 +75,15 @@ def learned(families):
     chosen = selected(candidates, truth, owner, later_owner)
     runs = [*truth, *(b.y[HISTORY:] for more in later for b in more)]
     interval, _ = calibrated(runs, chosen.said, chosen.spread, [*owner, *later_owner])
-    about_runs = {"runs": runs, "run_fold": [*owner, *later_owner]}
-    return candidates, chosen, folds, {**about_runs, "interval": interval}
+    brief = brief_starts(folds)
+    brief_owner = [k for k, more in enumerate(brief) for _ in more]
+    known = {
+        "brief": brief,
+        "runs": [*runs, *(b.y[HISTORY:] for more in brief for b in more)],
+        "run_fold": [*owner, *later_owner, *brief_owner],
+        "interval": interval,
+    }
+    return candidates, chosen, folds, known
 
 
 def test_a_network_is_taught_where_no_quick_member_is_as_good():
@@ -86,15 +94,15 @@ def test_a_network_is_taught_where_no_quick_member_is_as_good():
     )
     assert "family" not in about
     (new,) = made_segments((150,), seed=9)
-    said, _ = student.answered(Distilled(about["settings"], arrays), [new])
-    wanted, _ = student.answered(student.Members(chosen), [new])
+    said, _ = members.answered(Distilled(about["settings"], arrays), [new])
+    wanted, _ = members.answered(members.Members(chosen), [new])
     scale = np.vstack([b.y for fold in folds for b in fold]).std(axis=0)
     off = np.sqrt(((said[0] - wanted[0]) ** 2).mean(axis=0))
     assert (off < 0.4 * scale).all()
     # What is lost is measured beside members that had not seen the folds either.
     squares = []
     for fold in student.judged_folds(len(folds)):
-        fair, _ = student.answered(student.Members(chosen, without=fold), folds[fold])
+        fair, _ = members.answered(members.Members(chosen, without=fold), folds[fold])
         truth = np.vstack([b.y[HISTORY:] for b in folds[fold]])
         squares.append(((np.vstack(fair) - truth) ** 2).mean(axis=0))
     error = np.sqrt(np.mean(squares, axis=0))
@@ -129,24 +137,53 @@ def test_intervals_are_widened_where_a_network_is_far_from_its_members():
 def test_equal_lengths_are_answered_side_by_side_and_in_order():
     _, chosen, _, _ = learned(["reservoir"])
     blocks = made_segments((90, 40, 60, 30))
-    members = student.Members(chosen)
-    together, apart = student.answered(members, blocks)
+    teachers = members.Members(chosen)
+    together, apart = members.answered(teachers, blocks)
     for block, said, off in zip(blocks, together, apart, strict=True):
-        (alone,), (off_alone,) = student.answered(members, [block])
+        (alone,), (off_alone,) = members.answered(teachers, [block])
         np.testing.assert_allclose(said, alone, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(off, off_alone, rtol=1e-9, atol=1e-12)
 
 
 def test_members_teach_in_another_process_as_they_do_in_this_one():
     _, chosen, folds, _ = learned(["arx", "reservoir"])
-    members = student.Members(chosen, without=1)
-    other = pickle.loads(pickle.dumps(members))
+    teachers = members.Members(chosen, without=1)
+    other = pickle.loads(pickle.dumps(teachers))
     for here, there in zip(
-        student.answered(members, folds[1]),
-        student.answered(other, folds[1]),
+        members.answered(teachers, folds[1]),
+        members.answered(other, folds[1]),
         strict=True,
     ):
         np.testing.assert_array_equal(np.vstack(here), np.vstack(there))
+
+
+def test_members_without_a_fold_are_weighed_without_it():
+    _, chosen, folds, _ = learned(["arx", "reservoir"])
+    other = {**chosen.weights_without, 1: np.flip(chosen.weights, axis=0)}
+    moved = replace(chosen, weights_without=other)
+    for fold in (0, 1):
+        (before,), (after,) = (
+            members.answered(members.Members(c, without=fold), folds[2][:1])[0]
+            for c in (chosen, moved)
+        )
+        assert np.array_equal(before, after) is (fold == 0)
+    # What was said of a fold in choosing is what members say that had not seen it.
+    place = 0
+    for number, fold in enumerate(folds):
+        said, _ = members.answered(members.Members(chosen, without=number), fold)
+        for answer in said:
+            np.testing.assert_allclose(answer, chosen.said[place], atol=1e-9)
+            place += 1
+
+
+def test_no_brief_runs_on_a_physical_plant():
+    _, chosen, folds, _ = learned(["arx"])
+    assert sum(len(more) for more in members.brief_runs(chosen, folds)) > 100
+    slow = replace(chosen.members[0], settings={"base": {"plant": "lab_rig"}})
+    on_a_plant = replace(chosen, members=(slow,))
+    brief = members.brief_runs(on_a_plant, folds)
+    assert brief == [[] for _ in folds]
+    assert members.answered(members.Members(chosen), brief[0]) == ([], [])
 
 
 @pytest.mark.parametrize("base", [False, True])
@@ -169,7 +206,7 @@ def test_what_is_learned_from_is_what_is_seen_in_steps(base):
     }
     for place in range(0, x.shape[1] - 1, 2):
         arrays["straight"][:, :2] = np.roll(np.eye(x.shape[1], 2), place, axis=0)
-        (said,), _ = student.answered(Distilled(settings, arrays), [block])
+        (said,), _ = members.answered(Distilled(settings, arrays), [block])
         np.testing.assert_allclose(said, x[:, place : place + 2], rtol=1e-5, atol=1e-6)
 
 
@@ -192,7 +229,7 @@ def test_equal_lessons_teach_equal_networks():
     blocks = [block for fold in folds for block in fold]
     both = [
         student._taught(
-            student.Members(chosen),
+            members.Members(chosen),
             blocks,
             student.Levels.of(blocks),
             student.SETTINGS,
@@ -226,8 +263,8 @@ def test_a_recurrent_candidate_runs_below_the_network_that_is_taught():
     network = Distilled(about["settings"], arrays)
     (new,) = made_segments((150,), seed=9)
     ((said,), _), ((wanted,), _) = (
-        student.answered(simulator, [new])
-        for simulator in (network, student.Members(chosen))
+        members.answered(simulator, [new])
+        for simulator in (network, members.Members(chosen))
     )
     scale = np.vstack([b.y for fold in folds for b in fold]).std(axis=0)
     off = np.sqrt(((said - wanted) ** 2).mean(axis=0))

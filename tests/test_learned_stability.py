@@ -13,7 +13,7 @@ from test_learn_families import SMALL, made_segments
 from test_learn_fast_form import _short_training, learned  # noqa: F401 - a fixture
 from test_learn_hybrid import ARX, below, room, scaled
 
-from playground.learn import fast_form, grey_box, learn_segments, network, student
+from playground.learn import fast_form, grey_box, learn_segments, members, network
 from playground.learn.candidates import HISTORY, tried
 from playground.learn.card import limits_of
 from playground.learn.dataset import Segment
@@ -121,7 +121,7 @@ def test_members_together_and_the_network_they_taught_stay_bounded(form):
     candidates, chosen, folds, known = learned(["arx", "reservoir", "network"])
     assert len(chosen.members) > 1
     limits = {"low": np.full(2, -3.0), "high": np.full(2, 3.0)}
-    simulator = student.Members(chosen)
+    simulator = members.Members(chosen)
     if form == "network":
         arrays, about, _ = fast_form.fast_form(
             candidates, chosen, folds, **known, **limits, seed=0

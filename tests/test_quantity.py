@@ -77,7 +77,7 @@ def test_a_number_without_a_unit_is_refused_where_the_signal_has_one():
     with pytest.raises(PlaygroundError) as error:
         quantity("50", "degC")
     assert str(error.value) == (
-        "'50' has no unit, but the signal is in degC.\n  fix: write '50 degC'"
+        "'50' has no unit, but must be in degC.\n  fix: write '50 degC'"
     )
 
 

@@ -24,7 +24,7 @@ Array = npt.NDArray[np.float64]
 
 HORIZONS_S = (60.0, 600.0, 3600.0)
 """Beside one step and the end: lead times at which errors are given."""
-STARTS = 60
+STARTS = 240
 SETTLED_STEPS = 600
 
 

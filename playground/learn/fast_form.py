@@ -17,12 +17,12 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from playground.learn import student
-from playground.learn.candidates import Candidate
+from playground.learn.candidates import HISTORY, Candidate
 from playground.learn.dataset import Segment
-from playground.learn.folds import later_starts
+from playground.learn.folds import blocks_free_run, later_starts
 from playground.learn.intervals import COVERAGE, FEWEST_ERRORS, LEADS, calibrated
 from playground.learn.selection import Selection
-from playground.plants.learned.families import quick
+from playground.plants.learned.families import FAMILIES, quick
 
 Array = npt.NDArray[np.float64]
 
@@ -38,6 +38,7 @@ def fast_form(
     candidates: Sequence[Candidate],
     chosen: Selection,
     folds: Sequence[Sequence[Segment]],
+    brief: Sequence[Sequence[Segment]],
     *,
     runs: Sequence[Array],
     run_fold: Sequence[int],
@@ -54,7 +55,9 @@ def fast_form(
         candidates: All that were tried.
         chosen: The members.
         folds: Scaled training data.
-        runs: Scaled outputs of all held-back runs, the blocks first.
+        brief: Brief runs within the blocks of each fold.
+        runs: Scaled outputs of all held-back runs: the blocks, those that begin later,
+            the brief ones.
         run_fold: To which fold each belongs.
         interval: As calibrated for the members.
         low: Limits of the scaled outputs.
@@ -77,7 +80,7 @@ def fast_form(
     if quicker:
         best = min(quicker, key=lambda c: _lost(c.errors / chosen.errors, counts)[0])
         if not too_much(best.errors / chosen.errors, counts):
-            said = [*best.said, *best.later][: len(runs)]
+            said = [*best.said, *best.later, *_briefly(best, brief)]
             apart = np.vstack(said[:blocks]) - np.vstack(chosen.said[:blocks])
             width, _ = calibrated(
                 runs, said, [np.zeros_like(s) for s in said], run_fold, blocks=blocks
@@ -95,7 +98,7 @@ def fast_form(
         arrays, settings, judged = student.students(
             chosen,
             folds,
-            later,
+            [[*a, *b] for a, b in zip(later, brief, strict=True)],
             base=student.base_among(candidates, folds),
             low=low,
             high=high,
@@ -108,6 +111,15 @@ def fast_form(
         "default": not too_much(judged.own / judged.members, counts),
     }
     return arrays, about, widened(interval, judged)
+
+
+def _briefly(best: Candidate, brief: Sequence[Sequence[Segment]]) -> list[Array]:
+    """Returns what a candidate says in the brief runs of folds it had not seen."""
+    said: list[Array] = []
+    for part, blocks in zip(best.parts, brief, strict=True):
+        simulator = FAMILIES[best.family](best.settings, part)
+        said += blocks_free_run(simulator, blocks, history=HISTORY)
+    return said
 
 
 def widened(interval: Mapping[str, Array], judged: student.Judged) -> dict[str, Array]:

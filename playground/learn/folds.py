@@ -22,6 +22,10 @@ RUNS = 40
 """Free runs by which intervals are measured."""
 SHORT = 160
 """Rows of those that begin later, where there are many."""
+BRIEF = 60
+"""More free runs per fold, by which intervals at short lead times are measured."""
+BRIEF_ROWS = 64
+"""Rows of those, at most."""
 
 
 def folds_of(
@@ -100,6 +104,32 @@ def later_starts(
         ]
         for fold in folds
     ]
+
+
+def brief_starts(
+    folds: Sequence[Sequence[Segment]], *, shortest: int = 32
+) -> list[list[Segment]]:
+    """Begins many brief runs within the blocks of each fold.
+
+    What some forty runs were wrong after a step says little about the next one: the
+    90 % quantile of forty errors is anything from the 76 % to the 96 % one.
+
+    Args:
+        folds: Blocks.
+        shortest: A run is never shorter.
+
+    Returns:
+        As many lists as folds.
+    """
+    brief = []
+    for fold in folds:
+        possible = [
+            (block, start) for block in fold for start in range(len(block) - shortest)
+        ]
+        chosen = np.linspace(0, len(possible) - 1, min(BRIEF, len(possible)))
+        starts = [possible[place] for place in chosen.astype(int)]
+        brief.append([b.part(a, min(a + BRIEF_ROWS, len(b))) for b, a in starts])
+    return brief
 
 
 def blocks_free_run(

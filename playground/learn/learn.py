@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from playground.errors import NotEnoughData, PlaygroundError
 from playground.instant import iso
@@ -42,6 +42,8 @@ from playground.learn.folds import folds_of, later_starts
 from playground.learn.free_run import judge
 from playground.learn.grey_box import described
 from playground.learn.intervals import calibrated
+from playground.learn.members import Members, answered, brief_runs
+from playground.learn.processes import side_by_side
 from playground.learn.selection import Selection, selected
 from playground.model import Model
 from playground.plants.learned import LearnedPlant
@@ -252,10 +254,17 @@ def learn_segments(
     later_owner = [number for number, more in enumerate(later) for _ in more]
     cut = len(truth) > sum(len(s) >= HISTORY + 4 for s in scaled)
     chosen = selected(candidates, truth, owner, later_owner, cut=cut)
-    runs = [*truth, *(b.y[HISTORY:] for more in later for b in more)]
-    run_owner = [*owner, *later_owner]
+    brief = brief_runs(chosen, folds)
+    brief_owner = [number for number, more in enumerate(brief) for _ in more]
+    runs = [*truth, *(b.y[HISTORY:] for more in (*later, *brief) for b in more)]
+    run_owner = [*owner, *later_owner, *brief_owner]
+    said, spread = list(chosen.said), list(chosen.spread)
+    for number, more in enumerate(brief):
+        answers, apart = answered(Members(chosen, without=number), more)
+        said += answers
+        spread += apart
     interval, about_interval = calibrated(
-        runs, chosen.said, chosen.spread, run_owner, blocks=len(truth)
+        runs, said, spread, run_owner, blocks=len(truth)
     )
     # What the next stretch will show; the geometric mean only chooses.
     expected = np.sqrt(np.mean(chosen.by_fold**2, axis=0))
@@ -281,6 +290,7 @@ def learn_segments(
             candidates,
             chosen,
             folds,
+            brief,
             runs=runs,
             run_fold=run_owner,
             interval=interval,
@@ -443,7 +453,7 @@ def all_tried(
     )
     found: dict[int, list[Candidate]] = {}
     done = 0
-    answers = Parallel(n_jobs=workers, return_as="generator")(calls)
+    answers = side_by_side(calls, workers)
     for k, candidates in zip(order, answers, strict=True):
         found[k] = candidates
         for candidate in candidates:

@@ -46,6 +46,7 @@ class Selection:
     Attributes:
         members: The candidates chosen.
         weights: Members × outputs; the columns sum up to 1.
+        weights_without: The same by fold, as they were found without it.
         median: Per output 1 where the plant says the median, else 0.
         said: What the plant says about each held-back block and in each later
             run, scaled outputs; weighed by the other folds, so that these errors
@@ -58,6 +59,7 @@ class Selection:
 
     members: tuple[Candidate, ...]
     weights: Array
+    weights_without: Mapping[int, Array]
     median: Array
     said: list[Array]
     spread: list[Array]
@@ -160,6 +162,7 @@ def selected(
     return Selection(
         members=tuple(members),
         weights=weights,
+        weights_without={int(number): table for number, table in honest.items()},
         median=median,
         said=np.split(said, edges),
         spread=np.split(spread, edges),

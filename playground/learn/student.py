@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, delayed
+from joblib import delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from playground.learn.candidates import HISTORY, Candidate
@@ -37,12 +37,11 @@ from playground.learn.distillation import (
 )
 from playground.learn.folds import blocks_free_run, simplest
 from playground.learn.lessons import Levels, lessons_from
+from playground.learn.members import Members, answered
+from playground.learn.processes import side_by_side
 from playground.learn.selection import Selection
-from playground.plants.learned.combination import Combination
 from playground.plants.learned.distilled import Distilled, base_of
-from playground.plants.learned.families import FAMILIES
 from playground.plants.learned.hybrid import under
-from playground.plants.learned.simulator import Simulator
 
 Array = npt.NDArray[np.float64]
 
@@ -56,64 +55,8 @@ JUDGED = 3
 """Folds on which is measured what is lost."""
 THIN = 10
 """Of so many rows of the lessons one says how well they were learned."""
-GROUPS = 8
-"""Runs of like length are answered side by side: none waits for much longer ones."""
-
 COPIED = ("skeleton", "inner", "outer", "opening")
 """Arrays of a recurrent network that are there once per copy."""
-
-
-class Members:
-    """All members of a selection as one simulator.
-
-    Args:
-        chosen: Members and weights.
-        without: A fold: the members as they were fitted without it; None for those
-            of all data.
-
-    Attributes:
-        apart: After a step, how far the members are apart, runs × outputs.
-    """
-
-    history = HISTORY
-
-    def __init__(self, chosen: Selection, *, without: int | None = None) -> None:
-        self._combined = Combination(chosen.weights, chosen.median)
-        self._weights = chosen.weights[:, None, :]
-        self._simulators: list[Simulator] = [
-            FAMILIES[m.family](m.settings, _arrays(m, without)) for m in chosen.members
-        ]
-        self.apart = np.zeros((1, chosen.weights.shape[1]))
-
-    def begin(self, u: Array, y: Array) -> None:
-        """Starts runs; see `Simulator`."""
-        for simulator in self._simulators:
-            simulator.begin(u[:, -simulator.history :], y[:, -simulator.history :])
-        self.apart = np.zeros_like(y[:, -1])
-
-    def advance(self, u: Array) -> Array:
-        """Makes one step; see `Simulator`."""
-        answers = np.array([s.advance(u) for s in self._simulators])
-        said = self._combined(answers)
-        apart = (answers - said) ** 2 * self._weights
-        self.apart = np.sqrt(np.add.reduce(apart, axis=0))
-        return said
-
-    def state(self) -> tuple[Array, ...]:
-        """Returns a copy of the states of all."""
-        return tuple(array for s in self._simulators for array in s.state())
-
-    def set_state(self, state: tuple[Array, ...]) -> None:
-        """Goes back to what `state` returned."""
-        rest = list(state)
-        for simulator in self._simulators:
-            count = len(simulator.state())
-            simulator.set_state(tuple(rest[:count]))
-            rest = rest[count:]
-
-
-def _arrays(member: Candidate, without: int | None) -> dict[str, Array]:
-    return member.parameters if without is None else member.parts[without]
 
 
 def base_among(
@@ -223,10 +166,11 @@ def students(
     ]
     lessons_of.append((Members(chosen), everything, _copy(base) | limits))
     workers = min(jobs or os.cpu_count() or 1, len(lessons_of))
-    *judges, final = Parallel(n_jobs=workers)(
+    calls = (
         delayed(_taught)(teacher, blocks, levels, settings, below, seed=seed)
         for teacher, blocks, below in lessons_of
     )
+    *judges, final = side_by_side(calls, workers)
     sums, said_of = [], []
     for fold, student, (teacher, _, below) in zip(
         judging, judges, lessons_of, strict=False
@@ -389,46 +333,3 @@ def _taught(
             x[::THIN], wanted[::THIN]
         )
     return _Student(learned=learned, linear=linear, known=known)
-
-
-def answered(
-    simulator: Members | Distilled, blocks: Sequence[Segment]
-) -> tuple[list[Array], list[Array]]:
-    """Runs free over blocks; what is said and how far apart, from row `HISTORY` on."""
-    order = np.argsort([-len(b) for b in blocks], kind="stable")
-    said: dict[int, Array] = {}
-    apart: dict[int, Array] = {}
-    for places in np.array_split(order, min(GROUPS, len(order))):
-        group = [blocks[k] for k in places]
-        for k, s, a in zip(places.tolist(), *_together(simulator, group), strict=True):
-            said[k], apart[k] = s, a
-    return [said[k] for k in range(len(said))], [apart[k] for k in range(len(said))]
-
-
-def _together(
-    simulator: Members | Distilled, blocks: Sequence[Segment]
-) -> tuple[list[Array], list[Array]]:
-    u, y = _side_by_side(blocks)
-    given = simulator.history
-    simulator.begin(u[:, HISTORY - given : HISTORY], y[:, HISTORY - given : HISTORY])
-    said, apart = np.empty_like(y), np.empty_like(y)
-    for row in range(HISTORY, u.shape[1]):
-        said[:, row] = simulator.advance(u[:, row])
-        apart[:, row] = simulator.apart
-    return (
-        [s[HISTORY : len(b)] for s, b in zip(said, blocks, strict=True)],
-        [a[HISTORY : len(b)] for a, b in zip(apart, blocks, strict=True)],
-    )
-
-
-def _side_by_side(blocks: Sequence[Segment]) -> tuple[Array, Array]:
-    rows = max(len(b) for b in blocks)
-
-    def padded(table: Array) -> Array:
-        short = rows - len(table)
-        return np.concatenate([table, np.repeat(table[-1:], short, axis=0)])
-
-    return (
-        np.stack([padded(b.u) for b in blocks]),
-        np.stack([padded(b.y) for b in blocks]),
-    )
