@@ -42,9 +42,8 @@ def _short_training(monkeypatch):
         network.Stage(horizon=h, rounds=r, rate=3e-3) for h, r in ((5, 30), (30, 20))
     )
     monkeypatch.setattr(network, "STAGES", stages)
-    monkeypatch.setattr(lessons, "ROWS", 4000)
     monkeypatch.setattr(lessons, "LONGEST", 200)
-    monkeypatch.setattr(distillation, "ROUNDS", 800)
+    monkeypatch.setattr(distillation, "PASSES", 100)
 
 
 def made_segments(rows, seed=0):
@@ -90,7 +89,7 @@ def test_a_network_is_taught_where_no_quick_member_is_as_good():
     candidates, chosen, folds, known = learned(["arx", "reservoir"])
     assert fast_form.too_much(candidates[0].errors / chosen.errors, [0, 1])
     arrays, about, width = fast_form.fast_form(
-        candidates, chosen, folds, **known, **LIMITS, seed=0
+        candidates, chosen, folds, **known, **LIMITS, rows=4000, seed=0
     )
     assert "family" not in about
     (new,) = made_segments((150,), seed=9)
@@ -114,6 +113,16 @@ def test_folds_that_judge_are_far_from_each_other():
     assert student.judged_folds(4) == [0, 1, 2]
     assert student.judged_folds(8) == [0, 2, 5]
     assert student.judged_folds(1) == [0]
+
+
+def test_a_larger_budget_has_more_lessons_up_to_all_of_them():
+    assert lessons.rows_for(20.0) < lessons.rows_for(60.0) < lessons.rows_for(120.0)
+    assert lessons.rows_for(120.0) == lessons.rows_for(3600.0) == lessons.ROWS
+    blocks = made_segments((400, 300))
+    made = lessons.lessons_from(
+        blocks, lessons.Levels.of(blocks), np.random.default_rng(0), most=5000
+    )
+    assert 5000 <= sum(len(b) for b in made) < 5000 + lessons.LONGEST
 
 
 def test_intervals_are_widened_where_a_network_is_far_from_its_members():
@@ -234,6 +243,7 @@ def test_equal_lessons_teach_equal_networks():
             student.Levels.of(blocks),
             student.SETTINGS,
             LIMITS,
+            rows=4000,
             seed=3,
         )
         for _ in range(2)
@@ -248,7 +258,7 @@ def test_equal_lessons_teach_equal_networks():
 def test_a_recurrent_candidate_runs_below_the_network_that_is_taught():
     candidates, chosen, folds, known = learned(["reservoir", "network"])
     arrays, about, _ = fast_form.fast_form(
-        candidates, chosen, folds, **known, **LIMITS, seed=0
+        candidates, chosen, folds, **known, **LIMITS, rows=4000, seed=0
     )
     small = candidates[1]
     base = about["settings"]["base"]
@@ -291,7 +301,7 @@ def test_a_single_quick_member_that_is_as_good_is_the_fast_form():
     candidates, chosen, folds, known = learned(["arx", "reservoir"])
     good = replace(candidates[0], errors=chosen.errors * np.array([1.1, 0.93]))
     arrays, about, _ = fast_form.fast_form(
-        [good, candidates[1]], chosen, folds, **known, **LIMITS, seed=0
+        [good, candidates[1]], chosen, folds, **known, **LIMITS, rows=4000, seed=0
     )
     assert about["default"]
     assert (about["family"], about["settings"]) == ("arx", SMALL["arx"])
@@ -300,6 +310,7 @@ def test_a_single_quick_member_that_is_as_good_is_the_fast_form():
 
 def test_the_card_tells_of_both_forms_and_which_one_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(sys.modules["playground.learn.learn"], "FAST_FROM_S", 0.0)
+    monkeypatch.setattr(lessons, "ROWS_PER_S", 7000)
     signals = Signals(
         Signal(
             name=n, topic=n, unit="1", role="measurement" if n in "cd" else "command"

@@ -124,7 +124,7 @@ def test_members_together_and_the_network_they_taught_stay_bounded(form):
     simulator = members.Members(chosen)
     if form == "network":
         arrays, about, _ = fast_form.fast_form(
-            candidates, chosen, folds, **known, **limits, seed=0
+            candidates, chosen, folds, **known, **limits, rows=4000, seed=0
         )
         assert "base" in about["settings"]
         simulator = Distilled(about["settings"], arrays)

@@ -20,8 +20,8 @@ TANGENT = 250
 """Multiplications that take as long as a hyperbolic tangent."""
 WIDEST, SECOND = 128, 64
 """Most units of the first layer, and those of the second."""
-ROUNDS = 10_000
-"""Updates of the weights."""
+PASSES = 17
+"""Times that each row is seen, about."""
 BATCH = 512
 RATE = 3e-3
 DECAY = (0.05, 1.0)
@@ -146,11 +146,11 @@ def taught(
     sums = [np.zeros_like(w) for w in weights]
     importance = np.ones(said, np.float32)
     importance[outputs:] = APART
-    kept = 0
-    for turn in range(ROUNDS):
+    kept, rounds = 0, PASSES * len(x) // BATCH
+    for turn in range(rounds):
         rows = rng.integers(len(x), size=BATCH)
         gradients = _gradients(weights, x[rows], target[rows], importance)
-        rate = RATE * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * turn / ROUNDS)))
+        rate = RATE * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * turn / rounds)))
         for number, (w, (m, v), g) in enumerate(
             zip(weights, moments, gradients, strict=True)
         ):
@@ -163,7 +163,7 @@ def taught(
             w -= (rate * (0.2 if number == 0 else 1.0)) * step
             if number in (1, 2, 3):
                 w *= 1 - rate * decay
-        if turn >= 0.8 * ROUNDS:
+        if turn >= 0.8 * rounds:
             kept += 1
             for total, w in zip(sums, weights, strict=True):
                 total += w

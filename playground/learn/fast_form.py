@@ -43,6 +43,7 @@ def fast_form(
     runs: Sequence[Array],
     run_fold: Sequence[int],
     interval: Mapping[str, Array],
+    rows: int,
     low: Array,
     high: Array,
     seed: int,
@@ -60,6 +61,7 @@ def fast_form(
             the brief ones.
         run_fold: To which fold each belongs.
         interval: As calibrated for the members.
+        rows: Of the lessons if a network is taught.
         low: Limits of the scaled outputs.
         high: Limits of the scaled outputs.
         seed: Of all that is drawn.
@@ -100,6 +102,7 @@ def fast_form(
             folds,
             [[*a, *b] for a, b in zip(later, brief, strict=True)],
             base=student.base_among(candidates, folds),
+            rows=rows,
             low=low,
             high=high,
             seed=seed,

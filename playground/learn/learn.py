@@ -42,6 +42,7 @@ from playground.learn.folds import folds_of, later_starts
 from playground.learn.free_run import judge
 from playground.learn.grey_box import described
 from playground.learn.intervals import calibrated
+from playground.learn.lessons import rows_for
 from playground.learn.members import Members, answered, brief_runs
 from playground.learn.processes import side_by_side
 from playground.learn.selection import Selection, selected
@@ -294,6 +295,7 @@ def learn_segments(
             runs=runs,
             run_fold=run_owner,
             interval=interval,
+            rows=rows_for(budget_s),
             low=scaling.scaled_y(low),
             high=scaling.scaled_y(high),
             seed=seed,

@@ -23,6 +23,8 @@ ROWS = 300_000
 """Of all lessons: the more there are, the less of them is learned by heart. Networks
 taught by 150,000, 400,000 and 1,000,000 rows were 0.15, 0.10 and 0.09 spreads from their
 members on new experiments at the output where that is hardest (TT704 of `rse`)."""
+ROWS_PER_S = 2_500
+"""So many for each second of a budget, up to all of them at two minutes."""
 RECORDED = 0.3
 """Share of lessons with inputs as they were recorded."""
 SHORTEST, LONGEST = 60, 800
@@ -64,13 +66,29 @@ class Levels:
         )
 
 
+def rows_for(budget_s: float) -> int:
+    """Returns how many rows all lessons have.
+
+    Args:
+        budget_s: For learning as a whole.
+    """
+    return min(int(ROWS_PER_S * budget_s), ROWS)
+
+
 def lessons_from(
-    blocks: Sequence[Segment], levels: Levels, rng: np.random.Generator
+    blocks: Sequence[Segment], levels: Levels, rng: np.random.Generator, *, most: int
 ) -> list[Segment]:
-    """Returns stretches of the blocks, most with other inputs than they had."""
+    """Returns stretches of the blocks, most with other inputs than they had.
+
+    Args:
+        blocks: Scaled.
+        levels: Where signals have been.
+        rng: Draws all.
+        most: Rows of all lessons, about.
+    """
     lessons: list[Segment] = []
     rows = 0
-    while rows < ROWS:
+    while rows < most:
         for number in rng.permutation(len(blocks)):
             lesson = _stretch(blocks[number], rng)
             if rng.random() > RECORDED:
@@ -79,7 +97,7 @@ def lessons_from(
                 lesson = _moved(lesson, levels, rng)
             lessons.append(lesson)
             rows += len(lesson)
-            if rows >= ROWS:
+            if rows >= most:
                 break
     return lessons
 

@@ -126,6 +126,7 @@ def students(
     later: Sequence[Sequence[Segment]],
     *,
     base: Candidate | None = None,
+    rows: int,
     low: Array,
     high: Array,
     seed: int,
@@ -139,6 +140,7 @@ def students(
         later: More runs within the blocks of each fold, by which intervals are
             measured.
         base: Runs below the network; see `base_among`.
+        rows: Of the lessons.
         low: Limits of the scaled outputs.
         high: Limits of the scaled outputs.
         seed: Of all that is drawn.
@@ -167,7 +169,7 @@ def students(
     lessons_of.append((Members(chosen), everything, _copy(base) | limits))
     workers = min(jobs or os.cpu_count() or 1, len(lessons_of))
     calls = (
-        delayed(_taught)(teacher, blocks, levels, settings, below, seed=seed)
+        delayed(_taught)(teacher, blocks, levels, settings, below, rows=rows, seed=seed)
         for teacher, blocks, below in lessons_of
     )
     *judges, final = side_by_side(calls, workers)
@@ -303,6 +305,7 @@ def _taught(
     settings: Mapping[str, Any],
     below: Mapping[str, Array],
     *,
+    rows: int,
     seed: int,
 ) -> _Student:
     """Teaches a network to answer as ``teacher`` does.
@@ -313,11 +316,13 @@ def _taught(
         levels: Where signals have been.
         settings: Of the `Distilled`.
         below: Limits, and the arrays of the network below if there is one.
+        rows: Of the lessons.
         seed: Of lessons and weights.
     """
     # One thread: a second changes the order of additions, and so the network.
     with threadpool_limits(1):
-        lessons = lessons_from(blocks, levels, np.random.default_rng([seed, 7]))
+        rng = np.random.default_rng([seed, 7])
+        lessons = lessons_from(blocks, levels, rng, most=rows)
         said, apart = answered(teacher, lessons)
         x, wanted = _seen(lessons, settings, below), np.vstack(said)
         spent = products_of(under("base", below)) if "base" in settings else 0
