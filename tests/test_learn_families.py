@@ -486,7 +486,18 @@ def test_brief_runs_are_many_and_begin_all_over_each_fold():
     ]
     for fold, more in zip(folds, brief, strict=True):
         assert {len(b) for b in more} <= set(range(32, BRIEF_ROWS + 1))
-        begun = {b.t0 for b in more}
-        assert min(begun) == min(b.t0 for b in fold if len(b) > 32)
-        assert len(begun) > 0.5 * len(more)
+        # None from the very beginning: that is the run of the block itself.
+        first = min(b.t0 for b in more)
+        assert first == min(b.t0 + b.dt for b in fold if len(b) > 32)
+        assert len({b.t0 for b in more}) > 0.5 * len(more)
     assert brief_starts([[], folds[0]])[0] == []
+    (block,) = made_segments((33,))
+    assert [len(b) for b in brief_starts([[block]])[0]] == [32]
+
+
+@pytest.mark.parametrize("short", [0, 5, 40])
+@pytest.mark.parametrize("long", [(120,), (61, 60), (60, 30, 31), (60, 16, 17, 18, 19)])
+def test_segments_too_short_to_use_leave_no_fold_empty(long, short):
+    folds = folds_of(made_segments((*long, *[15] * short)))
+    assert all(folds)
+    assert min(len(b) for fold in folds for b in fold) >= 16

@@ -1,6 +1,5 @@
 """What steps fast: a single member that is as good, or a network taught by all."""
 
-import pickle
 import sys
 from dataclasses import replace
 
@@ -20,12 +19,19 @@ from playground.learn import (
 from playground.learn.candidates import HISTORY, NETWORK, RESERVOIR, tried
 from playground.learn.card import written
 from playground.learn.dataset import Segment, split_by_time
-from playground.learn.folds import brief_starts, folds_of, later_starts
+from playground.learn.folds import (
+    blocks_free_run,
+    brief_starts,
+    folds_of,
+    later_starts,
+)
 from playground.learn.intervals import LEADS, calibrated
 from playground.learn.selection import selected
 from playground.model import save_model
 from playground.plants.learned import LearnedPlant
+from playground.plants.learned.arx import Arx
 from playground.plants.learned.distilled import Distilled
+from playground.plants.learned.hybrid import under
 from playground.signals import Signal, Signals
 
 LIMITS = {"low": np.full(2, -3.0), "high": np.full(2, 3.0)}
@@ -115,16 +121,6 @@ def test_folds_that_judge_are_far_from_each_other():
     assert student.judged_folds(1) == [0]
 
 
-def test_a_larger_budget_has_more_lessons_up_to_all_of_them():
-    assert lessons.rows_for(20.0) < lessons.rows_for(60.0) < lessons.rows_for(120.0)
-    assert lessons.rows_for(120.0) == lessons.rows_for(3600.0) == lessons.ROWS
-    blocks = made_segments((400, 300))
-    made = lessons.lessons_from(
-        blocks, lessons.Levels.of(blocks), np.random.default_rng(0), most=5000
-    )
-    assert 5000 <= sum(len(b) for b in made) < 5000 + lessons.LONGEST
-
-
 def test_intervals_are_widened_where_a_network_is_far_from_its_members():
     rng = np.random.default_rng(0)
     far = np.concatenate([np.full(6, 0.8), np.full(300, 0.1)])[:, None]
@@ -141,58 +137,6 @@ def test_intervals_are_widened_where_a_network_is_far_from_its_members():
     wider = fast_form.widened(known, judged)["factor"][:, 0]
     assert wider[0] == pytest.approx(np.hypot(0.6, 0.8), rel=0.2)
     assert (wider[6:9] < 0.75).all()
-
-
-def test_equal_lengths_are_answered_side_by_side_and_in_order():
-    _, chosen, _, _ = learned(["reservoir"])
-    blocks = made_segments((90, 40, 60, 30))
-    teachers = members.Members(chosen)
-    together, apart = members.answered(teachers, blocks)
-    for block, said, off in zip(blocks, together, apart, strict=True):
-        (alone,), (off_alone,) = members.answered(teachers, [block])
-        np.testing.assert_allclose(said, alone, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(off, off_alone, rtol=1e-9, atol=1e-12)
-
-
-def test_members_teach_in_another_process_as_they_do_in_this_one():
-    _, chosen, folds, _ = learned(["arx", "reservoir"])
-    teachers = members.Members(chosen, without=1)
-    other = pickle.loads(pickle.dumps(teachers))
-    for here, there in zip(
-        members.answered(teachers, folds[1]),
-        members.answered(other, folds[1]),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(np.vstack(here), np.vstack(there))
-
-
-def test_members_without_a_fold_are_weighed_without_it():
-    _, chosen, folds, _ = learned(["arx", "reservoir"])
-    other = {**chosen.weights_without, 1: np.flip(chosen.weights, axis=0)}
-    moved = replace(chosen, weights_without=other)
-    for fold in (0, 1):
-        (before,), (after,) = (
-            members.answered(members.Members(c, without=fold), folds[2][:1])[0]
-            for c in (chosen, moved)
-        )
-        assert np.array_equal(before, after) is (fold == 0)
-    # What was said of a fold in choosing is what members say that had not seen it.
-    place = 0
-    for number, fold in enumerate(folds):
-        said, _ = members.answered(members.Members(chosen, without=number), fold)
-        for answer in said:
-            np.testing.assert_allclose(answer, chosen.said[place], atol=1e-9)
-            place += 1
-
-
-def test_no_brief_runs_on_a_physical_plant():
-    _, chosen, folds, _ = learned(["arx"])
-    assert sum(len(more) for more in members.brief_runs(chosen, folds)) > 100
-    slow = replace(chosen.members[0], settings={"base": {"plant": "lab_rig"}})
-    on_a_plant = replace(chosen, members=(slow,))
-    brief = members.brief_runs(on_a_plant, folds)
-    assert brief == [[] for _ in folds]
-    assert members.answered(members.Members(chosen), brief[0]) == ([], [])
 
 
 @pytest.mark.parametrize("base", [False, True])
@@ -240,7 +184,6 @@ def test_equal_lessons_teach_equal_networks():
         student._taught(
             members.Members(chosen),
             blocks,
-            student.Levels.of(blocks),
             student.SETTINGS,
             LIMITS,
             rows=4000,
@@ -281,6 +224,52 @@ def test_a_recurrent_candidate_runs_below_the_network_that_is_taught():
     assert (off < 0.4 * scale).all()
 
 
+def test_who_judges_stands_on_what_was_fitted_without_its_fold(monkeypatch):
+    candidates, chosen, folds, known = learned(["reservoir", "network"])
+    taught, asked = student._taught, []
+
+    def watched(teacher, blocks, settings, below, **options):
+        asked.append((blocks, below))
+        return taught(teacher, blocks, settings, below, **options)
+
+    monkeypatch.setattr(student, "_taught", watched)
+    fast_form.fast_form(candidates, chosen, folds, **known, **LIMITS, rows=900, seed=0)
+    judging = student.judged_folds(len(folds))
+    assert len(asked) == len(judging) + 1
+    network = candidates[1]
+    for (blocks, below), fold in zip(asked, [*judging, None], strict=True):
+        own = [] if fold is None else folds[fold]
+        assert not any(block is other for block in blocks for other in own)
+        arrays = network.parameters if fold is None else network.parts[fold]
+        for name in student.COPIED:
+            np.testing.assert_array_equal(below[f"base.{name}"][0], arrays[name][-1])
+
+
+def test_a_network_leaves_room_for_the_one_below_it():
+    candidates, chosen, folds, known = learned(["reservoir", "network"])
+    arrays, _, _ = fast_form.fast_form(
+        candidates, chosen, folds, **known, **LIMITS, rows=900, seed=0
+    )
+    width = len(arrays["first"])
+    spent = distillation.products_of(under("base", arrays))
+    # One unit is the constant.
+    assert arrays["first"].shape[1] - 1 == distillation.units_for(width, spent)
+    assert distillation.units_for(200, 9000) < distillation.units_for(200)
+
+
+def test_brief_runs_are_answered_by_what_had_not_seen_their_fold():
+    candidates, _, _, known = learned(["arx", "reservoir"])
+    knows_all = replace(candidates[0], parameters={})
+    place = 0
+    said = fast_form._briefly(knows_all, known["brief"])
+    for part, blocks in zip(knows_all.parts, known["brief"], strict=True):
+        wanted = blocks_free_run(Arx(SMALL["arx"], part), blocks, history=HISTORY)
+        for answer in wanted:
+            np.testing.assert_array_equal(said[place], answer)
+            place += 1
+    assert place == len(said)
+
+
 def test_what_runs_below_is_small_and_as_good_as_the_best():
     candidates, _, folds, _ = learned(["reservoir", "network"])
     small = candidates[1]
@@ -293,6 +282,14 @@ def test_what_runs_below_is_small_and_as_good_as_the_best():
     )
     assert student.base_among([candidates[0], wide], folds) is None
     assert student.base_among([wide, small], folds) is small
+    # It says the same with one unit more.
+    more = {name: small.parameters[name] for name in ("skeleton", "outer", "opening")}
+    inner = small.parameters["inner"]
+    larger = replace(
+        small, parameters={**more, "inner": np.concatenate([inner, inner[..., :1]], 2)}
+    )
+    assert student.base_among([larger, small], folds) is small
+    assert student.base_among([small, larger], folds) is small
     bad = replace(small, said=[np.full_like(s, np.nan) for s in small.said])
     assert student.base_among([bad, small], folds) is small
 

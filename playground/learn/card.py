@@ -18,13 +18,16 @@ from playground.learn.free_run import free_runs
 from playground.learn.picture import free_run_picture
 from playground.model import Model, contradictions
 from playground.plants.learned import LearnedPlant
+from playground.plants.learned.families import on_a_plant
 from playground.quantity import say_seconds
 
 Array = npt.NDArray[np.float64]
 
 HORIZONS_S = (60.0, 600.0, 3600.0)
 """Beside one step and the end: lead times at which errors are given."""
-STARTS = 240
+STARTS, FEW_STARTS = 240, 60
+"""From so many places errors are measured; from few where a physical plant below takes
+hours to begin a run."""
 SETTLED_STEPS = 600
 
 
@@ -61,6 +64,8 @@ def horizons(plant: LearnedPlant, test: Sequence[Segment]) -> list[dict[str, Any
     """
     history, dt = plant.model.history, plant.period_s
     leads = sorted({1, *(max(1, round(s / dt)) for s in HORIZONS_S)})
+    slow = any(on_a_plant(member) for member in plant.model.members)
+    most = FEW_STARTS if slow and not plant.fast else STARTS
     answers = []
     for lead in leads:
         possible = [
@@ -70,7 +75,7 @@ def horizons(plant: LearnedPlant, test: Sequence[Segment]) -> list[dict[str, Any
         ]
         if len(possible) < 5:
             continue
-        chosen = np.linspace(0, len(possible) - 1, min(STARTS, len(possible)))
+        chosen = np.linspace(0, len(possible) - 1, min(most, len(possible)))
         runs = [possible[k] for k in chosen.astype(int)]
         u = np.stack([s.u[a : a + history + lead] for s, a in runs])
         y = np.stack([s.y[a : a + history + lead] for s, a in runs])

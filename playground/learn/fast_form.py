@@ -119,9 +119,11 @@ def fast_form(
 def _briefly(best: Candidate, brief: Sequence[Sequence[Segment]]) -> list[Array]:
     """Returns what a candidate says in the brief runs of folds it had not seen."""
     said: list[Array] = []
-    for part, blocks in zip(best.parts, brief, strict=True):
-        simulator = FAMILIES[best.family](best.settings, part)
-        said += blocks_free_run(simulator, blocks, history=HISTORY)
+    # One thread: a second changes the order of additions.
+    with threadpool_limits(1):
+        for part, blocks in zip(best.parts, brief, strict=True):
+            simulator = FAMILIES[best.family](best.settings, part)
+            said += blocks_free_run(simulator, blocks, history=HISTORY)
     return said
 
 

@@ -24,8 +24,9 @@ SHORT = 160
 """Rows of those that begin later, where there are many."""
 BRIEF = 60
 """More free runs per fold, by which intervals at short lead times are measured."""
-BRIEF_ROWS = 64
-"""Rows of those, at most."""
+BRIEF_ROWS = 57
+"""Rows of those, at most: twelve that are given, and the 45 of which lead times up to 32
+are measured. A row more would speak for the beginning of the next longer one alone."""
 
 
 def folds_of(
@@ -53,10 +54,9 @@ def folds_of(
         len(s) <= LARGEST * rows_of_all for s in enough
     ):
         return [[s] for s in enough]
-    total = sum(len(s) for s in segments)
-    largest = total / count
+    largest = rows_of_all / count
     blocks: list[Segment] = []
-    for segment in segments:
+    for segment in enough:
         parts = max(1, int(np.ceil(len(segment) / largest - 0.25)))
         edges = np.linspace(0, len(segment), parts + 1).astype(int)
         blocks.extend(segment.part(a, b) for a, b in itertools.pairwise(edges))
@@ -124,7 +124,9 @@ def brief_starts(
     brief = []
     for fold in folds:
         possible = [
-            (block, start) for block in fold for start in range(len(block) - shortest)
+            (block, start)
+            for block in fold
+            for start in range(1, len(block) - shortest + 1)
         ]
         chosen = np.linspace(0, len(possible) - 1, min(BRIEF, len(possible)))
         starts = [possible[place] for place in chosen.astype(int)]

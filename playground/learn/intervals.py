@@ -47,7 +47,8 @@ def calibrated(
     """Measures half-widths.
 
     Args:
-        truth: Scaled outputs per held-back run, from the first step on.
+        truth: Scaled outputs per held-back run, from the first step on; whole blocks
+            before runs within them.
         said: What the model said, likewise.
         spread: How far its members were apart, likewise.
         fold: To which fold a run belongs.
@@ -87,8 +88,8 @@ def _for_few(truth: Sequence[Array], blocks: int) -> Array:
     Rows that are nearer in time than the lead time are not independent, so the
     number of errors is that of stretches as long as it.
     """
-    # Later runs are parts of the blocks: the longest runs are the blocks.
-    rows = sum(sorted((len(t) for t in truth), reverse=True)[:blocks])
+    # All other runs are parts of the blocks.
+    rows = sum(len(t) for t in truth[:blocks])
     longest = max(len(t) for t in truth)
     wider = []
     for lead in LEADS:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from joblib import delayed
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from playground.errors import NotEnoughData, PlaygroundError
 from playground.instant import iso
@@ -68,6 +69,8 @@ FAST_FROM_S = 20.0
 """Budget from which on a fast form of the plant is taught as well."""
 FEWEST_ROWS = 120
 """Fewer rows of training data carry no conclusion about a plant."""
+SHORTEST = HISTORY + 4
+"""Shorter stretches are of no use: most of their rows only begin a run."""
 
 
 def learn(
@@ -229,7 +232,7 @@ def learn_segments(
     scaled = [
         replace(s, u=scaling.scaled_u(s.u), y=scaling.scaled_y(s.y)) for s in train
     ]
-    folds = folds_of(scaled, shortest=HISTORY + 4)
+    folds = folds_of(scaled, shortest=SHORTEST)
     columns = described(train[0].inputs, train[0].outputs, signals, scaling)
     plant = None if base is None else _below(base, signals, train[0], scaling)
     candidates = all_tried(
@@ -253,17 +256,19 @@ def learn_segments(
     owner = [number for number, fold in enumerate(folds) for _ in fold]
     later = later_starts(folds)
     later_owner = [number for number, more in enumerate(later) for _ in more]
-    cut = len(truth) > sum(len(s) >= HISTORY + 4 for s in scaled)
+    cut = len(truth) > sum(len(s) >= SHORTEST for s in scaled)
     chosen = selected(candidates, truth, owner, later_owner, cut=cut)
     brief = brief_runs(chosen, folds)
     brief_owner = [number for number, more in enumerate(brief) for _ in more]
     runs = [*truth, *(b.y[HISTORY:] for more in (*later, *brief) for b in more)]
     run_owner = [*owner, *later_owner, *brief_owner]
     said, spread = list(chosen.said), list(chosen.spread)
-    for number, more in enumerate(brief):
-        answers, apart = answered(Members(chosen, without=number), more)
-        said += answers
-        spread += apart
+    # One thread: a second changes the order of additions.
+    with threadpool_limits(1):
+        for number, more in enumerate(brief):
+            answers, apart = answered(Members(chosen, without=number), more)
+            said += answers
+            spread += apart
     interval, about_interval = calibrated(
         runs, said, spread, run_owner, blocks=len(truth)
     )
@@ -493,12 +498,12 @@ def check_enough(train: Sequence[Segment]) -> None:
     Raises:
         NotEnoughData: With the number of rows seen.
     """
-    rows = sum(len(s) for s in train)
+    rows = sum(len(s) for s in train if len(s) >= SHORTEST)
     longest = max((len(s) for s in train), default=0)
     if rows < FEWEST_ROWS or longest < FEWEST_ROWS // 2:
         raise NotEnoughData(
-            f"There are {rows} rows to learn from, the longest unbroken stretch has "
-            f"{longest}; a model needs at least {FEWEST_ROWS} and "
+            f"There are {rows} rows to learn from in unbroken stretches of {SHORTEST} or "
+            f"more, the longest has {longest}; a model needs at least {FEWEST_ROWS} and "
             f"{FEWEST_ROWS // 2}.",
             "record longer, take a shorter --period, or hold back less (--holdout)",
         )

@@ -72,20 +72,20 @@ def rows_for(budget_s: float) -> int:
     Args:
         budget_s: For learning as a whole.
     """
-    return min(int(ROWS_PER_S * budget_s), ROWS)
+    return int(min(ROWS_PER_S * budget_s, ROWS))
 
 
 def lessons_from(
-    blocks: Sequence[Segment], levels: Levels, rng: np.random.Generator, *, most: int
+    blocks: Sequence[Segment], rng: np.random.Generator, *, most: int
 ) -> list[Segment]:
     """Returns stretches of the blocks, most with other inputs than they had.
 
     Args:
         blocks: Scaled.
-        levels: Where signals have been.
         rng: Draws all.
         most: Rows of all lessons, about.
     """
+    levels = Levels.of(blocks)
     lessons: list[Segment] = []
     rows = 0
     while rows < most:

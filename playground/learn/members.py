@@ -13,7 +13,7 @@ from playground.learn.folds import brief_starts
 from playground.learn.selection import Selection
 from playground.plants.learned.combination import Combination
 from playground.plants.learned.distilled import Distilled
-from playground.plants.learned.families import FAMILIES
+from playground.plants.learned.families import FAMILIES, on_a_plant
 from playground.plants.learned.simulator import Simulator
 
 Array = npt.NDArray[np.float64]
@@ -39,7 +39,9 @@ class Members:
     def __init__(self, chosen: Selection, *, without: int | None = None) -> None:
         weights = chosen.weights if without is None else chosen.weights_without[without]
         self._combined = Combination(weights, chosen.median)
-        self._weights = weights[:, None, :]
+        # By how far they are apart the plant scales its intervals, with its own weights.
+        self._middle = Combination(chosen.weights, chosen.median)
+        self._weights = chosen.weights[:, None, :]
         self._simulators: list[Simulator] = [
             FAMILIES[m.family](m.settings, _arrays(m, without)) for m in chosen.members
         ]
@@ -54,10 +56,9 @@ class Members:
     def advance(self, u: Array) -> Array:
         """Makes one step; see `Simulator`."""
         answers = np.array([s.advance(u) for s in self._simulators])
-        said = self._combined(answers)
-        apart = (answers - said) ** 2 * self._weights
+        apart = (answers - self._middle(answers)) ** 2 * self._weights
         self.apart = np.sqrt(np.add.reduce(apart, axis=0))
-        return said
+        return self._combined(answers)
 
     def state(self) -> tuple[Array, ...]:
         """Returns a copy of the states of all."""
@@ -87,7 +88,7 @@ def brief_runs(
         chosen: Members.
         folds: Scaled blocks.
     """
-    if any("plant" in m.settings.get("base", ()) for m in chosen.members):
+    if any(on_a_plant(m.settings) for m in chosen.members):
         return [[] for _ in folds]
     return brief_starts(folds)
 

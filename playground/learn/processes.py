@@ -8,9 +8,9 @@ from typing import Any
 
 from joblib import Parallel
 
-REPLACED = "A worker stopped while some jobs were given to the executor"
-"""How joblib warns that it replaced a process that had taken much memory, as fits and
-lessons do; nothing is lost by that, and nobody can do anything about it."""
+# joblib says so of a process that had taken much memory, as fits and lessons do. Nothing
+# is lost by that, and nobody can do anything about it.
+warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
 
 
 def side_by_side(calls: Iterable[Any], workers: int) -> Iterator[Any]:
@@ -20,6 +20,4 @@ def side_by_side(calls: Iterable[Any], workers: int) -> Iterator[Any]:
         calls: As `joblib.delayed` makes them.
         workers: Processes; with 1 the calls are made in this one.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=REPLACED)
-        yield from Parallel(n_jobs=workers, return_as="generator")(calls)
+    yield from Parallel(n_jobs=workers, return_as="generator")(calls)

@@ -135,7 +135,7 @@ def selected(
         used = np.flatnonzero(weights.max(axis=1) > 0)
         members = [members[k] for k in used]
         weights = weights[used]
-        honest = {number: table[used] for number, table in honest.items()}
+        honest = {k: _summing_up(table[used], weights) for k, table in honest.items()}
     runs = [*truth, *(race[0].later if len(later_fold) else ())]
     all_owners = np.repeat([*fold, *later_fold], [len(r) for r in runs])
     chosen = np.stack(
@@ -170,6 +170,18 @@ def selected(
         by_fold=by_fold,
         plain=tuple(plain),
     )
+
+
+def _summing_up(table: Array, otherwise: Array) -> Array:
+    """Returns weights that sum up to 1 again after members went.
+
+    Args:
+        table: Members × outputs.
+        otherwise: Of outputs that were left to those who went; likewise.
+    """
+    sums = table.sum(axis=0)
+    left = sums > 1e-9
+    return np.where(left, table / np.where(left, sums, 1.0), otherwise)
 
 
 def _vetted(said: Sequence[Array]) -> Array:

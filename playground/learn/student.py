@@ -36,7 +36,7 @@ from playground.learn.distillation import (
     units_for,
 )
 from playground.learn.folds import blocks_free_run, simplest
-from playground.learn.lessons import Levels, lessons_from
+from playground.learn.lessons import lessons_from
 from playground.learn.members import Members, answered
 from playground.learn.processes import side_by_side
 from playground.learn.selection import Selection
@@ -151,7 +151,6 @@ def students(
         the training data.
     """
     everything = [block for fold in folds for block in fold]
-    levels = Levels.of(everything)
     limits = {"low": low, "high": high}
     judging = judged_folds(len(folds))
     settings = dict(SETTINGS)
@@ -169,11 +168,11 @@ def students(
     lessons_of.append((Members(chosen), everything, _copy(base) | limits))
     workers = min(jobs or os.cpu_count() or 1, len(lessons_of))
     calls = (
-        delayed(_taught)(teacher, blocks, levels, settings, below, rows=rows, seed=seed)
+        delayed(_taught)(teacher, blocks, settings, below, rows=rows, seed=seed)
         for teacher, blocks, below in lessons_of
     )
     *judges, final = side_by_side(calls, workers)
-    sums, said_of = [], []
+    agreed, said_of = [], []
     for fold, student, (teacher, _, below) in zip(
         judging, judges, lessons_of, strict=False
     ):
@@ -181,13 +180,15 @@ def students(
         x = _seen(folds[fold], settings, below)
         # A network that was taught with all folds has met more of what will come than
         # one that has to answer for a fold it never saw: the lessons count as well.
-        sums += [student.agreement(x, np.vstack(said)), student.known]
+        agreed.append(student.agreement(x, np.vstack(said)) + student.known)
         said_of.append(said)
-    trust = _trust(*np.sum(sums, axis=0))
     wrong, runs = [], []
-    for fold, student, said, (teacher, _, below) in zip(
-        judging, judges, said_of, lessons_of, strict=False
+    for place, (fold, student, said, (teacher, _, below)) in enumerate(
+        zip(judging, judges, said_of, lessons_of, strict=False)
     ):
+        # How far units are trusted on a fold, the others say.
+        others = agreed[:place] + agreed[place + 1 :] or [student.known]
+        trust = _trust(*np.sum(others, axis=0))
         network = Distilled(settings, student.arrays(trust) | below)
         answers, apart = answered(network, folds[fold])
         truth = [b.y[HISTORY:] for b in folds[fold]]
@@ -212,6 +213,7 @@ def students(
         apart=[apart for _, _, apart in runs],
     )
     *_, (_, _, below) = lessons_of
+    trust = _trust(*np.sum(agreed, axis=0))
     return final.arrays(trust) | below, settings, about
 
 
@@ -301,7 +303,6 @@ class _Student:
 def _taught(
     teacher: Members,
     blocks: Sequence[Segment],
-    levels: Levels,
     settings: Mapping[str, Any],
     below: Mapping[str, Array],
     *,
@@ -313,7 +314,6 @@ def _taught(
     Args:
         teacher: All members.
         blocks: From which lessons are made.
-        levels: Where signals have been.
         settings: Of the `Distilled`.
         below: Limits, and the arrays of the network below if there is one.
         rows: Of the lessons.
@@ -322,7 +322,7 @@ def _taught(
     # One thread: a second changes the order of additions, and so the network.
     with threadpool_limits(1):
         rng = np.random.default_rng([seed, 7])
-        lessons = lessons_from(blocks, levels, rng, most=rows)
+        lessons = lessons_from(blocks, rng, most=rows)
         said, apart = answered(teacher, lessons)
         x, wanted = _seen(lessons, settings, below), np.vstack(said)
         spent = products_of(under("base", below)) if "base" in settings else 0

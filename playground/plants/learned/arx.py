@@ -132,8 +132,8 @@ class Arx:
         weights = arrays["weights"]
         self.low, self.high = arrays["low"][None], arrays["high"][None]
         na, nb, outputs = int(settings["na"]), int(settings["nb"]), self.low.shape[1]
-        inputs = (len(weights) - na * outputs - 1) // nb
-        self._lags = Lags(na, nb, outputs, inputs)
+        self.inputs = (len(weights) - na * outputs - 1) // nb
+        self._lags = Lags(na, nb, outputs, self.inputs)
         self._weights = self._lags.rows(weights)
         self.history = self._lags.history
 

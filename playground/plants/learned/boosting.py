@@ -48,8 +48,10 @@ class Boosting:
         self._sums = (arrays["output"][:, None] == np.arange(outputs)).astype(float)
         filters, decays = settings["filters"], settings["decays"]
         lags, width = int(settings["lags"]), int(arrays["width"][0])
-        inputs = inputs_in(width, len(filters), len(decays), outputs, lags=lags)
-        self._bank = Bank(filters, decays, inputs=inputs, outputs=outputs, lags=lags)
+        self.inputs = inputs_in(width, len(filters), len(decays), outputs, lags=lags)
+        self._bank = Bank(
+            filters, decays, inputs=self.inputs, outputs=outputs, lags=lags
+        )
 
     def begin(self, u: Array, y: Array) -> None:
         """Starts runs; see `Simulator`."""

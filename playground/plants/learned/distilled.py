@@ -61,7 +61,10 @@ class Distilled:
         self.history = max(self._given, self._base.history if self._base else 0)
         self._below = ny if self._base else 0
         rest = width - 1 - self._below - self._decays * (ny + 1)
-        self.inputs = rest // (self._lags + self._filters)
+        self.inputs, over = divmod(rest, self._lags + self._filters)
+        if over or (self._base is None and any(n.startswith("base.") for n in arrays)):
+            # What is over would stay 1 for ever, without a word.
+            raise ValueError(f"its rows fit no number of inputs: {width}")
         self._added = np.ascontiguousarray(
             np.concatenate([arrays["straight"], arrays["first"]], axis=1).T
         )

@@ -35,7 +35,11 @@ QUICK = ("arx", "grey box", "state space")
 def quick(family: str, settings: Mapping[str, Any]) -> bool:
     """Whether a member of a family steps as fast as a plant should, alone."""
     if family == "hybrid":
-        # A physical plant steps its runs one by one.
-        below = "plant" not in settings["base"]
-        return below and str(settings["learned"]["family"]) in QUICK
+        learned = str(settings["learned"]["family"])
+        return learned in QUICK and not on_a_plant(settings)
     return family in QUICK
+
+
+def on_a_plant(settings: Mapping[str, Any]) -> bool:
+    """Whether a member stands on a physical plant, which steps its runs one by one."""
+    return "plant" in settings.get("base", ())

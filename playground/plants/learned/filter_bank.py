@@ -35,8 +35,8 @@ class FilterBank:
         self._third = np.concatenate(list(arrays["third"]), axis=0) / self._copies
         filters, decays = settings["filters"], settings["decays"]
         outputs = self.low.shape[1]
-        inputs = inputs_in(width, len(filters), len(decays), outputs)
-        self._bank = Bank(filters, decays, inputs=inputs, outputs=outputs)
+        self.inputs = inputs_in(width, len(filters), len(decays), outputs)
+        self._bank = Bank(filters, decays, inputs=self.inputs, outputs=outputs)
 
     def begin(self, u: Array, y: Array) -> None:
         """Starts runs; see `Simulator`."""

@@ -32,7 +32,8 @@ class Fourier:
         self.low, self.high = arrays["low"][None], arrays["high"][None]
         outputs = self.low.shape[1]
         na, nb = int(settings["na"]), int(settings["nb"])
-        self._lags = Lags(na, nb, outputs, (width - na * outputs - 1) // nb)
+        self.inputs = (width - na * outputs - 1) // nb
+        self._lags = Lags(na, nb, outputs, self.inputs)
         self._omega = self._lags.rows(omega)
         self._linear = self._lags.rows(weights[:width])
         self._waves = weights[width:]

@@ -141,6 +141,10 @@ def fitting(make: Callable[[], Simulator], model: Model, which: str) -> Simulato
             needs = simulator.history
             if needs > model.history:
                 raise ValueError(f"{needs} rows of the past, not {model.history}")
+            # One input would fill the places of several without a word.
+            inputs = getattr(simulator, "inputs", u.shape[1])
+            if inputs != u.shape[1]:
+                raise ValueError(f"it is made for {inputs}")
             shown = np.zeros((runs, needs, u.shape[1]))
             simulator.begin(shown, np.zeros((runs, needs, y.shape[1])))
             said = simulator.advance(shown[:, -1])
