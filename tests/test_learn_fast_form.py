@@ -168,13 +168,14 @@ def test_outputs_and_how_far_the_members_are_apart_are_learned_together():
     x = rng.standard_normal((3000, 4)).astype(np.float32)
     x[:, -1] = 1.0
     wanted = np.stack([x[:, 0] * x[:, 1] + 0.5, np.abs(x[:, 2])], axis=1)
-    a, linear = distillation.taught(
+    a = distillation.taught(
         x, wanted.astype(float), outputs=1, units=128, decay=0.01, seed=0
     )
     two = np.maximum(np.maximum(x @ a["first"], 0.0) @ a["second"], 0.0)
     off = x @ a["straight"] + two @ a["third"] - wanted
     assert (off.std(axis=0) < np.array([0.15, 0.2]) * wanted.std(axis=0)).all()
-    assert ((x @ linear - wanted).std(axis=0) > 0.9 * wanted.std(axis=0)).all()
+    linear = x @ np.linalg.lstsq(x, wanted, rcond=None)[0]
+    assert ((linear - wanted).std(axis=0) > 0.9 * wanted.std(axis=0)).all()
 
 
 def test_equal_lessons_teach_equal_networks():
@@ -191,11 +192,8 @@ def test_equal_lessons_teach_equal_networks():
         )
         for _ in range(2)
     ]
-    np.testing.assert_array_equal(both[0].linear, both[1].linear)
-    for name, array in both[0].learned.items():
-        np.testing.assert_array_equal(array, both[1].learned[name])
-    # What it was taught it knows: there the units are right.
-    assert (student._trust(*both[0].known) > 0.9).all()
+    for name, array in both[0].items():
+        np.testing.assert_array_equal(array, both[1][name])
 
 
 def test_a_recurrent_candidate_runs_below_the_network_that_is_taught():
@@ -345,23 +343,3 @@ def test_the_card_tells_of_both_forms_and_which_one_steps(monkeypatch, tmp_path)
 )
 def test_how_much_may_be_lost(ratio, counts, lost):
     assert fast_form.too_much(np.array(ratio), counts) is lost
-
-
-def test_units_are_trusted_as_far_as_they_are_right_where_they_did_not_learn():
-    # They add twice what is missing to one output, and to the other what nobody says.
-    x = np.random.default_rng(0).standard_normal((500, 2))
-    one = np.zeros((2, 1))
-    pupil = student._Student(
-        learned={
-            "straight": np.array([[2.0, 0.0, 0, 0], [0.0, 3.0, 0, 0]]),
-            "first": one,
-            "second": np.ones((1, 1)),
-            "third": np.zeros((1, 4)),
-        },
-        linear=np.array([[1.0, 0.0, 0, 0], [0.0, 1.0, 0, 0]]),
-    )
-    said = np.stack([1.5 * x[:, 0], x[:, 1]], axis=1)
-    trust = student._trust(*pupil.agreement(x.astype(np.float32), said))
-    assert trust == pytest.approx([0.5, 0.0], abs=1e-6)
-    mixed = x @ pupil.arrays(trust)["straight"]
-    np.testing.assert_allclose(mixed[:, :2], said, atol=1e-5)

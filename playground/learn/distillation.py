@@ -104,7 +104,7 @@ def taught(
     units: int,
     decay: float,
     seed: int,
-) -> tuple[dict[str, npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+) -> dict[str, npt.NDArray[np.float64]]:
     """Learns what is to be answered to what is seen.
 
     Adam (Kingma & Ba 2015) on mini-batches, from the ridge regression on, with decay
@@ -121,8 +121,7 @@ def taught(
 
     Returns:
         ``straight``, ``first``, ``second`` and ``third`` of
-        `playground.plants.learned.distilled.Distilled`; and the ridge regression, in
-        the shape of ``straight``.
+        `playground.plants.learned.distilled.Distilled`.
     """
     rng = np.random.default_rng([seed, 11])
     # Of like spread, so that one rate suits all.
@@ -174,13 +173,12 @@ def taught(
     # A unit that is always 1 carries the offset: a product less in each step.
     constant = np.zeros((features, 1))
     constant[-1] = 1.0
-    arrays = {
+    return {
         "straight": straight / scale,
         "first": np.hstack([first / scale, constant]),
         "second": np.vstack([second, offset]),
         "third": third,
     }
-    return arrays, linear / scale
 
 
 def _gradients(

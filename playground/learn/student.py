@@ -53,8 +53,6 @@ SETTINGS: dict[str, Any] = {
 }
 JUDGED = 3
 """Folds on which is measured what is lost."""
-THIN = 10
-"""Of so many rows of the lessons one says how well they were learned."""
 COPIED = ("skeleton", "inner", "outer", "opening")
 """Arrays of a recurrent network that are there once per copy."""
 
@@ -172,24 +170,12 @@ def students(
         for teacher, blocks, below in lessons_of
     )
     *judges, final = side_by_side(calls, workers)
-    agreed, said_of = [], []
-    for fold, student, (teacher, _, below) in zip(
+    wrong, runs = [], []
+    for fold, arrays, (teacher, _, below) in zip(
         judging, judges, lessons_of, strict=False
     ):
+        network = Distilled(settings, arrays | below)
         said, _ = answered(teacher, folds[fold])
-        x = _seen(folds[fold], settings, below)
-        # A network that was taught with all folds has met more of what will come than
-        # one that has to answer for a fold it never saw: the lessons count as well.
-        agreed.append(student.agreement(x, np.vstack(said)) + student.known)
-        said_of.append(said)
-    wrong, runs = [], []
-    for place, (fold, student, said, (teacher, _, below)) in enumerate(
-        zip(judging, judges, said_of, lessons_of, strict=False)
-    ):
-        # How far units are trusted on a fold, the others say.
-        others = agreed[:place] + agreed[place + 1 :] or [student.known]
-        trust = _trust(*np.sum(others, axis=0))
-        network = Distilled(settings, student.arrays(trust) | below)
         answers, apart = answered(network, folds[fold])
         truth = [b.y[HISTORY:] for b in folds[fold]]
         wrong.append(
@@ -213,8 +199,7 @@ def students(
         apart=[apart for _, _, apart in runs],
     )
     *_, (_, _, below) = lessons_of
-    trust = _trust(*np.sum(agreed, axis=0))
-    return final.arrays(trust) | below, settings, about
+    return final | below, settings, about
 
 
 def _copy(base: Candidate | None, *, without: int | None = None) -> dict[str, Array]:
@@ -248,58 +233,6 @@ def _mean_square(a: Sequence[Array], b: Sequence[Array]) -> Array:
     return np.asarray(((np.vstack(a) - np.vstack(b)) ** 2).mean(axis=0))
 
 
-def _trust(both: Array, own: Array) -> Array:
-    """Returns how much of what units add is right where it was not learned, 0 to 1.
-
-    Least squares per output: units that only know their lessons by heart add more
-    error than they take away.
-    """
-    return np.asarray(np.clip(both / np.maximum(own, 1e-12), 0.0, 1.0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Student:
-    """What was learned from lessons: all of it, and its linear beginning.
-
-    ``known`` is the `agreement` on the lessons.
-    """
-
-    learned: dict[str, Array]
-    linear: Array
-    known: Array | None = None
-
-    def arrays(self, trust: Array) -> dict[str, Array]:
-        """Returns the arrays of a `Distilled`, without the limits.
-
-        Args:
-            trust: Per output how much of what goes beyond the linear part counts.
-        """
-        share = np.concatenate([trust, np.ones_like(trust)])
-        beyond = self.learned["straight"] - self.linear
-        return {
-            **self.learned,
-            "straight": self.linear + share * beyond,
-            "third": share * self.learned["third"],
-        }
-
-    def agreement(self, x: npt.NDArray[np.float32], said: Array) -> Array:
-        """Returns the sums from which `_trust` follows, 2 × outputs; each row alike.
-
-        Args:
-            x: What is seen, rows × features.
-            said: What the members said, rows × outputs.
-        """
-        outputs = said.shape[1]
-        wide = x.astype(np.float64)
-        one = np.maximum(wide @ self.learned["first"], 0.0)
-        two = np.maximum(one @ self.learned["second"], 0.0)
-        plain = (wide @ self.linear)[:, :outputs]
-        full = wide @ self.learned["straight"] + two @ self.learned["third"]
-        added = full[:, :outputs] - plain
-        missing = said - plain
-        return np.array([(added * missing).mean(axis=0), (added**2).mean(axis=0)])
-
-
 def _taught(
     teacher: Members,
     blocks: Sequence[Segment],
@@ -308,7 +241,7 @@ def _taught(
     *,
     rows: int,
     seed: int,
-) -> _Student:
+) -> dict[str, Array]:
     """Teaches a network to answer as ``teacher`` does.
 
     Args:
@@ -318,6 +251,9 @@ def _taught(
         below: Limits, and the arrays of the network below if there is one.
         rows: Of the lessons.
         seed: Of lessons and weights.
+
+    Returns:
+        The arrays of a `Distilled` but for those of ``below``.
     """
     # One thread: a second changes the order of additions, and so the network.
     with threadpool_limits(1):
@@ -326,7 +262,7 @@ def _taught(
         said, apart = answered(teacher, lessons)
         x, wanted = _seen(lessons, settings, below), np.vstack(said)
         spent = products_of(under("base", below)) if "base" in settings else 0
-        learned, linear = taught(
+        return taught(
             x,
             np.hstack([wanted, np.vstack(apart)]),
             outputs=wanted.shape[1],
@@ -334,7 +270,3 @@ def _taught(
             decay=decay_for(sum(len(b) for b in blocks)),
             seed=seed,
         )
-        known = _Student(learned=learned, linear=linear).agreement(
-            x[::THIN], wanted[::THIN]
-        )
-    return _Student(learned=learned, linear=linear, known=known)
