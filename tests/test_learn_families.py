@@ -30,7 +30,7 @@ from playground.learn.folds import (
     later_starts,
     simplest,
 )
-from playground.learn.selection import selected
+from playground.learn.selection import _summing_up, selected
 from playground.plants.learned.bank import GIVEN, Bank
 from playground.plants.learned.combination import Combination
 from playground.plants.learned.families import FAMILIES
@@ -357,6 +357,8 @@ def test_what_is_no_better_than_plain_arx_by_more_than_chance_stays_plain_arx():
     lucky = made("fourier", [0.05, 0.18, 0.05, 0.18])
     chosen = selected([arx, lucky], truth, owner)
     assert chosen.plain == (0, 1)
+    for table in (chosen.weights, *chosen.weights_without.values()):
+        np.testing.assert_allclose(table.sum(axis=0), 1.0)
     assert [m is arx for m in chosen.members] == [True]
     np.testing.assert_allclose(np.vstack(chosen.said), np.vstack(arx.said))
     # Folds that are experiments of their own say enough.
@@ -501,3 +503,10 @@ def test_segments_too_short_to_use_leave_no_fold_empty(long, short):
     folds = folds_of(made_segments((*long, *[15] * short)))
     assert all(folds)
     assert min(len(b) for fold in folds for b in fold) >= 16
+
+
+def test_weights_of_those_who_stay_sum_up_to_one_again():
+    table = np.array([[0.3, 0.0, 1.0], [0.2, 0.0, 0.0]])
+    otherwise = np.array([[0.6, 0.9, 0.5], [0.4, 0.1, 0.5]])
+    summing = _summing_up(table, otherwise)
+    np.testing.assert_allclose(summing, [[0.6, 0.9, 1.0], [0.4, 0.1, 0.0]])

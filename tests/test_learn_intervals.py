@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from playground.learn.candidates import HISTORY
+from playground.learn.folds import BRIEF_ROWS
 from playground.learn.intervals import LEADS, calibrated
 
 
@@ -123,3 +125,25 @@ def test_where_errors_are_few_the_lead_times_beside_decide():
     plain = arrays["factor"][:, 0] / np.array(about["widened"])
     assert plain[0] == plain[1] == plain[2]
     assert plain[-1] == plain[6]
+
+
+def test_runs_within_blocks_are_no_more_blocks():
+    rng = np.random.default_rng(0)
+    blocks = [rng.standard_normal((rows, 1)) for rows in (400, *[24] * 20)]
+    within = [rng.standard_normal((45, 1)) for _ in range(60)]
+
+    def widened(runs):
+        _, about = calibrated(
+            runs, still(runs), still(runs), np.arange(len(runs)) % 4, blocks=21
+        )
+        return about["widened"]
+
+    assert widened([*blocks, *within]) == widened(blocks)
+    assert widened(blocks)[8] > 1.5
+
+
+def test_brief_runs_say_nothing_of_a_lead_time_that_they_only_touch():
+    judged = BRIEF_ROWS - HISTORY
+    for lead in LEADS:
+        first, end = np.ceil(lead * np.array([2**-0.5, 2**0.5])).astype(int)
+        assert judged < first or judged >= end - 1

@@ -89,6 +89,10 @@ WRONG = {
         lambda: changed(**{"0.weights": np.ones((7, 2))}),
         "Member 0 of the model",
     ),
+    "weights for two inputs": (
+        lambda: changed(**{"0.weights": np.ones((4, 1))}),
+        r"does not fit its 1 inputs and 1 outputs \(it is made for 2\)",
+    ),
     "no weights of a member": (
         lambda: changed(**{"0.weights": np.ones(())}),
         "Member 0 of the model does not fit",
@@ -123,6 +127,19 @@ WRONG = {
             **{"fast.straight": np.ones((2, 2)), "fast.first": np.ones((2, 5))}
         ),
         "The fast form of",
+    ),
+    "a network with a row more": (
+        lambda: fast(
+            **{
+                f"fast.{name}": np.vstack([fast().parameters[f"fast.{name}"], row])
+                for name, row in (("straight", np.ones(2)), ("first", np.ones(5)))
+            }
+        ),
+        "its rows fit no number of inputs",
+    ),
+    "a network below that no settings name": (
+        lambda: fast(**{"fast.base.skeleton": np.ones((1, 4, 1))}),
+        "its rows fit no number of inputs",
     ),
     "a network without settings": (
         lambda: replace(fast(), card={"fast": {"default": True}}),
